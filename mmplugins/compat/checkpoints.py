@@ -14,29 +14,43 @@ FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 FORBID = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
-def _renamed(function: Callable, module: str) -> Callable:
-    """Return `function` under the module name that another version of numpy pickles it with."""
+def _named(function: Callable, module: str, name: str) -> Callable:
+    """Return `function` such that torch.load finds it where a file asks for `module.name`."""
 
     def call(*args: object) -> object:
         return function(*args)
 
-    call.__module__, call.__name__, call.__qualname__ = module, function.__name__, function.__name__
+    call.__module__, call.__name__, call.__qualname__ = module, name, name
     return call
 
 
 def _safe_globals() -> list[Callable]:
-    """Return what checkpoints of mmengine hold beside tensors: logged scalars as numpy arrays."""
+    """Return what checkpoints of mmengine hold beside tensors.
+
+    Logged scalars are numpy arrays in a HistoryBuffer; it and the one-cycle schedule also save
+    methods of their own classes, which pickle writes as calls of `getattr`.
+    """
     from mmengine.logging import HistoryBuffer
+    from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
+
+    def method(owner: type, name: str) -> Callable:
+        if owner not in (HistoryBuffer, OneCycleParamScheduler) or name.startswith("__"):
+            raise UnpicklingError(
+                f"getattr({owner!r}, {name!r}) is not a method that mmengine saves"
+            )
+        return getattr(owner, name)
 
     functions = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
     modules = "numpy.core.multiarray", "numpy._core.multiarray"  # numpy 1, numpy 2
     codes = "?" + np.typecodes["AllInteger"] + np.typecodes["Float"]
     return [
         HistoryBuffer,
+        OneCycleParamScheduler,
+        _named(method, "builtins", "getattr"),
         np.ndarray,
         np.dtype,
         *{type(np.dtype(code)) for code in codes},
-        *(_renamed(function, module) for function in functions for module in modules),
+        *(_named(f, module, f.__name__) for f in functions for module in modules),
     ]
 
 
@@ -69,21 +83,22 @@ def secure_checkpoints(trust: bool = False) -> Iterator[None]:
         except UnpicklingError as error:
             raise UnpicklingError(
                 f"{filename} is damaged or holds more than weights, and loading it may run code "
-                "that it brings. If you trust where it comes from, pass --trust-checkpoint. "
-                f"({error})"
+                "that it brings. If you trust where it comes from, pass --trust-checkpoint."
             ) from error
 
     method = vars(CheckpointLoader)["load_checkpoint"]
     environ = {name: os.environ.pop(name, None) for name in (FORCE, FORBID)}
-    safe_before = get_safe_globals()
+    allowed = _safe_globals()
     os.environ[FORCE] = "1"  # loaders of URL schemes pass weights_only=False to torch.load
-    add_safe_globals(_safe_globals())
+    add_safe_globals(allowed)
     CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
     try:
         yield
     finally:
         CheckpointLoader.load_checkpoint = method
+        # Others' stay, also those that a module imported meanwhile has added.
+        others = [entry for entry in get_safe_globals() if entry not in allowed]
         clear_safe_globals()
-        add_safe_globals(safe_before)
+        add_safe_globals(others)
         del os.environ[FORCE]
         os.environ.update({name: value for name, value in environ.items() if value is not None})
