@@ -1,0 +1,69 @@
+"""Ways to run softmax(scale * q k^T + bias) v. `eager` is the specification of all others."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mmplugins.bias import LogitBias
+
+Context = Callable[[Tensor], Tensor]
+
+
+def eager(
+    q: Float[Tensor, "B h N d"],
+    k: Float[Tensor, "B h N d"],
+    v: Float[Tensor, "B h N d"],
+    *,
+    bias: LogitBias | None = None,
+    mask: Bool[Tensor, "_ 1 _ N"] | None = None,
+    dropout: float = 0.0,
+    context: Context | None = None,
+) -> Float[Tensor, "B h N d"]:
+    """P v + context(p) with p = softmax(q k^T / sqrt(d) + bias) where `mask`, in fp32 or better."""
+    precise = torch.promote_types(q.dtype, torch.float32)
+    logits = (q @ k.transpose(-1, -2)).to(precise) * q.shape[-1] ** -0.5
+    if bias is not None:
+        logits = logits + bias.dense()
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    probs = F.dropout(logits.softmax(-1).to(v.dtype), dropout)
+    out = probs @ v
+    return out if context is None else out + context(probs)
+
+
+def sdpa(
+    q: Float[Tensor, "B h N d"],
+    k: Float[Tensor, "B h N d"],
+    v: Float[Tensor, "B h N d"],
+    *,
+    bias: LogitBias | None = None,
+    mask: Bool[Tensor, "_ 1 _ N"] | None = None,
+    dropout: float = 0.0,
+) -> Float[Tensor, "B h N d"]:
+    """The same by torch's fused attention, with a dense bias in the precision of q."""
+    if bias is not None:
+        dense = bias.dense().to(q.dtype)
+        mask = dense if mask is None else dense.masked_fill(~mask, -torch.inf)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropout)
+
+
+KernelName = Literal["auto", "eager", "sdpa"]
+
+
+def choose_kernel(name: KernelName, *, context: Context | None) -> Callable[..., Tensor]:
+    """The kernel to run: the only place with conditions.
+
+    Raises:
+        ValueError: an unknown name, or a kernel without the probabilities that an encoding needs.
+    """
+    if name not in ("auto", "eager", "sdpa"):
+        raise ValueError(f"unknown kernel `{name}`: use auto, eager or sdpa")
+    if context is None:
+        return eager if name == "eager" else sdpa
+    if name == "sdpa":
+        raise ValueError("an encoding of this list acts on the values: use kernel auto or eager")
+    return lambda *qkv, **options: eager(*qkv, context=context, **options)

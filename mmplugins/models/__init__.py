@@ -1,0 +1,1 @@
+"""Models for the hosts: backbones, a neck, and detectors."""

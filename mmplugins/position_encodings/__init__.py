@@ -1,0 +1,26 @@
+"""Every position encoding, one idea a file."""
+
+from mmplugins.position_encodings.base import (
+    AttentionEncoding,
+    Dims,
+    PositionEncoding,
+    TokenEncoding,
+)
+from mmplugins.position_encodings.irpe import IRPE
+from mmplugins.position_encodings.learned import LearnedAPE
+from mmplugins.position_encodings.peg import PEG
+from mmplugins.position_encodings.sape2 import SaPE2
+from mmplugins.position_encodings.sincos import DetrSine, SinCos2D
+
+__all__ = [
+    "IRPE",
+    "PEG",
+    "AttentionEncoding",
+    "DetrSine",
+    "Dims",
+    "LearnedAPE",
+    "PositionEncoding",
+    "SaPE2",
+    "SinCos2D",
+    "TokenEncoding",
+]

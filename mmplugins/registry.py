@@ -1,0 +1,57 @@
+"""The registries of mmplugins: children of the host's, so `type='mmplugins.X'` resolves everywhere."""
+
+import difflib
+import importlib.util
+import inspect
+
+from mmengine.registry import MODELS as HOST_MODELS
+from mmengine.registry import Registry, build_from_cfg
+
+
+def build_position_encoding(cfg: dict, registry: Registry, default_args: dict | None = None):
+    """Build one position encoding; its mistakes get an error that names the right spelling.
+
+    Raises:
+        KeyError: no `type`, or an encoding that is not registered.
+        TypeError: `cfg` is no dict, or it has an option the encoding does not know.
+    """
+    if not isinstance(cfg, dict):
+        raise TypeError(f"a position encoding is a dict(type='...', option=...), not {cfg!r}")
+    if "type" not in cfg:
+        raise KeyError(f"position encoding without `type`: {cfg!r}")
+    encoding = find_position_encoding(cfg["type"], registry)
+    known = [name for name in inspect.signature(encoding).parameters if name != "dims"]
+    for option in cfg.keys() - {"type", "_scope_", "dims", *known}:
+        close = difflib.get_close_matches(option, known, n=1)
+        hint = f", did you mean `{close[0]}`?" if close else ""
+        raise TypeError(
+            f"{encoding.__name__} has no option `{option}`{hint} Options: {', '.join(known) or 'none'}"
+        )
+    # Without a scope, mmengine would look for encodings in the host's registry and warn each time.
+    return build_from_cfg({**cfg, "_scope_": registry.scope}, registry, default_args)
+
+
+def find_position_encoding(type_: str | type, registry: Registry) -> type:
+    """The class behind `type_`, a name with or without the scope or the class itself."""
+    if inspect.isclass(type_):
+        return type_
+    name = type_.removeprefix(f"{registry.scope}.")
+    registry.import_from_location()
+    if name not in registry.module_dict:
+        known = ", ".join(sorted(registry.module_dict))
+        raise KeyError(f"unknown position encoding `{type_}`; registered: {known}")
+    return registry.module_dict[name]
+
+
+# Imported when the first model is built: the core itself needs no host beyond mmengine.
+_MODEL_LOCATIONS = ["mmplugins.models.vit", "mmplugins.models.simple_fpn"]
+if importlib.util.find_spec("mmdet"):
+    _MODEL_LOCATIONS.append("mmplugins.models.detr")
+
+MODELS = Registry("model", parent=HOST_MODELS, scope="mmplugins", locations=_MODEL_LOCATIONS)
+POSITION_ENCODINGS = Registry(
+    "position encoding",
+    scope="mmplugins",
+    build_func=build_position_encoding,
+    locations=["mmplugins.position_encodings"],
+)

@@ -1,0 +1,240 @@
+"""What every registered encoding must do, whatever it is."""
+
+import itertools
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layers import (
+    CASES,
+    HEIGHT,
+    WIDTH,
+    Model,
+    case_id,
+    on_canvas,
+    patches,
+    roll,
+    tokens,
+)
+from torch.func import functional_call
+
+from mmplugins.grid import TokenGrid
+from mmplugins.position_encodings import AttentionEncoding, Dims
+from mmplugins.registry import POSITION_ENCODINGS
+
+pytestmark = pytest.mark.family
+each_case = pytest.mark.parametrize("cfg", CASES, ids=case_id)
+each_prefix = pytest.mark.parametrize("prefix", [0, 1, 2])
+
+
+def encoding_class(cfg):
+    return POSITION_ENCODINGS.module_dict[cfg["type"]]
+
+
+IN_ATTENTION = [cfg for cfg in CASES if issubclass(encoding_class(cfg), AttentionEncoding)]
+
+
+def close(a, b, tolerance=1e-12):
+    return torch.allclose(a, b, rtol=tolerance, atol=tolerance)
+
+
+@each_case
+@each_prefix
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_keeps_shape_and_dtype(cfg, prefix, dtype):
+    x = tokens(prefix=prefix, dtype=dtype)
+    out = Model([cfg], prefix=prefix).to(dtype)(x, TokenGrid(HEIGHT, WIDTH, prefix))
+    assert out.shape == x.shape
+    assert out.dtype == dtype
+    assert out.isfinite().all()
+
+
+@each_case
+def test_bfloat16_is_near_double(cfg):
+    model, grid = Model([cfg]).double(), TokenGrid(HEIGHT, WIDTH)
+    exact = model(tokens(), grid)
+    with torch.autocast("cpu", torch.bfloat16):
+        out = model.float()(tokens(dtype=torch.float32), TokenGrid(HEIGHT, WIDTH))
+    assert (out - exact).norm() < 0.05 * exact.norm()
+
+
+@each_case
+@each_prefix
+def test_every_parameter_learns(cfg, prefix):
+    model = Model([cfg], prefix=prefix).double()
+    model(tokens(prefix=prefix), TokenGrid(HEIGHT, WIDTH, prefix)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+@each_case
+def test_gradients_are_right(cfg):
+    grid = 2, 3
+    model = Model([cfg], prefix=1, grid=grid, embed_dims=8).double()
+    x = tokens(batch=1, height=2, width=3, prefix=1, embed_dims=8)
+    learned = {n: p.detach().clone() for n, p in model.named_parameters() if ".pos." in f".{n}"}
+    values = [x, *learned.values()]
+
+    def run(x, *parameters):
+        replaced = dict(zip(learned, parameters, strict=True))
+        return functional_call(model, replaced, (x, TokenGrid(*grid, 1))).sin().sum()
+
+    assert torch.autograd.gradcheck(run, [v.requires_grad_() for v in values])
+
+
+@each_case
+@each_prefix
+@pytest.mark.parametrize("masked", [False, True])
+def test_kernels_agree(cfg, prefix, masked):
+    valid = torch.ones(2, HEIGHT * WIDTH, dtype=torch.bool)
+    valid[1, 7:] = not masked
+    model, x = Model([cfg], prefix=prefix).double(), tokens(prefix=prefix)
+    eager, fused = (
+        model.set_kernel(name)(x, TokenGrid(HEIGHT, WIDTH, prefix, valid))
+        for name in ("eager", "sdpa")
+    )
+    assert close(eager, fused)
+
+
+@each_case
+@pytest.mark.parametrize("shift", [(1, 2), (0, 1)])
+def test_holds_what_it_claims_of_equivariance(cfg, shift):
+    model, x = Model([cfg]).double(), tokens()
+    first, second = (on_canvas(x, canvas=(6, 8), offset=offset) for offset in [(0, 0), shift])
+    canvas = close(*(patches(model(x, grid), grid) for x, grid in (first, second)))
+    rolled = close(
+        roll(model(x, TokenGrid(HEIGHT, WIDTH)), shift),
+        model(roll(x, shift), TokenGrid(HEIGHT, WIDTH)),
+    )
+    claims = encoding_class(cfg).equivariant
+    assert (canvas, rolled) == ("canvas" in claims, "roll" in claims)
+
+
+def test_the_empty_list_is_equivariant():
+    model, x = Model([]).double(), tokens()
+    out = model(x, TokenGrid(HEIGHT, WIDTH))
+    assert close(roll(out, (1, 2)), model(roll(x, (1, 2)), TokenGrid(HEIGHT, WIDTH)))
+    shifted, grid = on_canvas(x, canvas=(6, 8), offset=(2, 1))
+    assert close(patches(model(shifted, grid), grid), out)
+
+
+@each_case
+def test_padding_stays_out(cfg):
+    """An image's tokens do not depend on padded content, nor on being padded."""
+    model, x = Model([cfg]).double(), tokens()
+    padded, grid = on_canvas(x, canvas=(6, 8), offset=(0, 0))
+    noisy = torch.where(grid.valid[..., None], padded, 1e3 * padded.cos())
+    assert close(*(patches(model(x, grid), grid) for x in (padded, noisy)))
+    if cfg["type"] != "LearnedAPE":  # whose table is spread over the padded grid, here and at timm
+        assert close(patches(model(padded, grid), grid), model(x, TokenGrid(HEIGHT, WIDTH)))
+
+
+@each_case
+@pytest.mark.parametrize("height, width", [(1, 6), (6, 1), (1, 1), (7, 3)])
+def test_other_grids(cfg, height, width):
+    model = Model([cfg], prefix=1).double()
+    out = model(tokens(height=height, width=width, prefix=1), TokenGrid(height, width, 1))
+    assert out.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        pair
+        for pair in itertools.combinations(IN_ATTENTION, 2)
+        if pair[0]["type"] != pair[1]["type"]  # two of a type are told apart by their place
+    ],
+    ids=lambda pair: "+".join(map(case_id, pair)),
+)
+def test_lists_commute(pair):
+    one, other = Model(pair).double(), Model(pair[::-1]).double()
+    other.load_state_dict(one.state_dict())
+    out, swapped = (model(tokens(), TokenGrid(HEIGHT, WIDTH)) for model in (one, other))
+    assert close(out, swapped)
+
+
+@each_case
+def test_one_full_window_is_global(cfg):
+    whole, windowed = Model([cfg]).double(), Model([cfg], window=(HEIGHT, WIDTH)).double()
+    x = tokens()
+    assert close(whole(x, TokenGrid(HEIGHT, WIDTH)), windowed(x, TokenGrid(HEIGHT, WIDTH)))
+
+
+@pytest.mark.parametrize("cfg", IN_ATTENTION, ids=case_id)
+def test_windows_do_not_see_each_other_nor_their_filling(cfg):
+    model, x = Model([cfg], grid=(2, 3), window=(2, 3)).double(), tokens()
+    out = model(x, TokenGrid(HEIGHT, WIDTH)).unflatten(1, (HEIGHT, WIDTH))
+    corner = x.unflatten(1, (HEIGHT, WIDTH))[:, 2:, 3:]  # 2 x 2 patches, filled up to 2 x 3
+    alone = model(corner.flatten(1, 2), TokenGrid(2, 2))
+    assert close(out[:, 2:, 3:].flatten(1, 2), alone)
+
+
+@each_case
+def test_state_dict_holds_what_is_learned(cfg):
+    model, copy = Model([cfg], prefix=1), Model([cfg], prefix=1, seed=5)
+    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+    copy.load_state_dict(model.state_dict())
+    x = tokens(prefix=1, dtype=torch.float32)
+    out, again = (m(x, TokenGrid(HEIGHT, WIDTH, 1)) for m in (model, copy))
+    assert torch.equal(out, again)
+
+
+@each_case
+def test_initialises_itself_after_a_hostile_host(cfg):
+    dims = Dims(embed_dims=16, num_heads=2, depth=2, grid=(HEIGHT, WIDTH), prefix=1)
+    encoding = POSITION_ENCODINGS.build(dict(cfg), default_args=dict(dims=dims))
+    torch.manual_seed(0)
+    encoding.init_weights()
+    fresh = {name: value.clone() for name, value in encoding.state_dict().items()}
+    for parameter in encoding.parameters():
+        torch.nn.init.constant_(parameter, 7.0)
+    torch.manual_seed(0)
+    encoding.init_weights()
+    for name, value in encoding.state_dict().items():
+        assert torch.equal(value, fresh[name]), name
+        assert not (value == 7).any(), name
+
+
+@each_case
+def test_meta_construction(cfg):
+    with torch.device("meta"):
+        model = Model([cfg])
+    assert all(parameter.is_meta for parameter in model.parameters())
+
+
+def test_traces():
+    """Without graph breaks, and with torch.export; apart, since dynamo cannot trace jaxtyping."""
+    script = Path(__file__).with_name("trace_cases.py")
+    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES]
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    cfg=st.sampled_from(CASES),
+    height=st.integers(1, 6),
+    width=st.integers(1, 6),
+    prefix=st.integers(0, 2),
+    data=st.data(),
+)
+def test_any_grid_and_any_padding(cfg, height, width, prefix, data):
+    """No NaN, no dependence on padded content, on the batch, or on a row that reads nothing."""
+    size = height * width
+    rows = st.lists(st.booleans(), min_size=size, max_size=size)
+    valid = torch.tensor([data.draw(rows), data.draw(rows)])
+    model = Model([cfg], prefix=prefix).double()
+    x = tokens(height=height, width=width, prefix=prefix)
+    real = torch.nn.functional.pad(valid, (prefix, 0), value=True)
+    out = model(x, TokenGrid(height, width, prefix, valid))
+    assert out.isfinite().all()
+    noisy = torch.where(real[..., None], x, -50 * x)
+    assert close(model(noisy, TokenGrid(height, width, prefix, valid))[real], out[real], 1e-9)
+    alone = model(x[:1], TokenGrid(height, width, prefix, valid[:1]))
+    assert close(alone[real[:1]], out[:1][real[:1]], 1e-9)

@@ -1,0 +1,29 @@
+"""Traces every encoding with dynamo and torch.export; prints the cases that equal eager mode."""
+
+import torch
+from layers import CASES, HEIGHT, WIDTH, Model, case_id, tokens
+from torch import nn
+
+from mmplugins.grid import TokenGrid
+
+
+class OnTheGrid(nn.Module):
+    def __init__(self, cfg):
+        super().__init__()
+        self.model = Model([cfg], prefix=1)
+
+    def forward(self, x):
+        return self.model(x, TokenGrid(HEIGHT, WIDTH, 1))
+
+
+if __name__ == "__main__":
+    x = tokens(prefix=1, dtype=torch.float32)
+    for cfg in CASES:
+        model = OnTheGrid(cfg)
+        expected = model(x)
+        torch.compiler.reset()
+        compiled = torch.compile(model, backend="eager", fullgraph=True)
+        torch.testing.assert_close(compiled(x), expected)
+        exported = torch.export.export(model, (x,)).module()
+        torch.testing.assert_close(exported(x), expected)
+        print(case_id(cfg).replace(" ", ""))
