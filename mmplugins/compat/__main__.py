@@ -1,7 +1,9 @@
 """`python -m mmplugins.compat`: look after the ops of an mmcv without compiled ones."""
 
 import argparse
-from importlib.metadata import version
+
+import torch
+import torchvision
 
 from mmplugins.compat.family import check_family
 from mmplugins.compat.ops import installed_ops, is_ours, ops_file, remove_ops, write_ops
@@ -39,7 +41,7 @@ def describe() -> str:
         f"family: {check_family() or 'unknown, a source checkout'}\n"
         f"mmcv:   {ops_file().parent}\n"
         f"ops:    {ops}\n"
-        f"torch:  {version('torch')}, torchvision {version('torchvision')}"
+        f"torch:  {torch.__version__}, torchvision {torchvision.__version__}"
     )
 
 

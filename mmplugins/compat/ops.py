@@ -21,16 +21,15 @@ from mmplugins.compat.mmcv_ext import __getattr__  # noqa: F401
 class OpsFinder(MetaPathFinder):
     """Finds our stand-in for `mmcv._ext`, when no finder before it found a real one."""
 
-    @staticmethod
-    def find_spec(fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:
+    def find_spec(self, fullname: str, path: object, target: object = None) -> ModuleSpec | None:
         """Return the stand-in's spec for `mmcv._ext`, None for any other module."""
         return spec_from_file_location(fullname, STAND_IN) if fullname == "mmcv._ext" else None
 
 
 def install_ops() -> None:
     """Provide `mmcv._ext` in this process, if nothing else does. Call before importing mmdet."""
-    if OpsFinder not in sys.meta_path:
-        sys.meta_path.append(OpsFinder)  # last: compiled ops always win
+    if not any(isinstance(finder, OpsFinder) for finder in sys.meta_path):
+        sys.meta_path.append(OpsFinder())  # last: compiled ops always win
 
 
 def ops_file() -> Path:
