@@ -1,5 +1,6 @@
 """Package metadata; the wheel carries configs and tools as OpenMMLab's packages do."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mmplugins" / "__init__.py").read_text())[1]
 MIM = ("configs", "tools", "model-index.yml")
 
 ONEDL = [
@@ -23,7 +25,7 @@ OPENMMLAB = [
     "ftfy",
     "regex",
 ]
-TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "build"]
+TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff"]
 
 
 class BuildWithMim(build_py):
@@ -50,7 +52,7 @@ class BuildWithMim(build_py):
 
 setup(
     name="mmplugins",
-    version="0.1.0",
+    version=VERSION,
     description="Position encodings for OpenMMLab's detectors and segmenters, "
     "swapped by one line of a config",
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
