@@ -1,0 +1,9 @@
+# DETR without any position in the encoder; its siblings name the encoding, and nothing else.
+_base_ = [
+    "../_base_/models/detr_r50.py",
+    "../_base_/datasets/coco_detection.py",
+    "../_base_/schedules/detr_150e.py",
+    "../_base_/default_runtime/detection.py",
+]
+
+model = dict(encoder=dict(position_encodings=[]))

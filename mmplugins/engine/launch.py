@@ -1,0 +1,167 @@
+"""What tools/train.py and tools/test.py do: the hosts' options, checks, then mmengine's Runner."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.runner import Runner
+
+from mmplugins.compat import allow_mmseg_bases, secure_checkpoints
+from mmplugins.engine.inputs import InputError, check_data, check_file
+from mmplugins.engine.runner import StrictRunner
+
+
+def main_train(argv: Sequence[str] | None = None) -> None:
+    """Command line of tools/train.py."""
+    parser = _parser("Train a detector or segmentor of any OpenMMLab config.")
+    parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
+    parser.add_argument(
+        "--auto-scale-lr", action="store_true", help="scale the learning rate to the batch size"
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="auto",
+        help="continue from this checkpoint; without a value from the last one in the work dir",
+    )
+    parser.add_argument(
+        "--partial-checkpoint",
+        action="store_true",
+        help="let load_from and --resume take what fits of a checkpoint instead of refusing it",
+    )
+    _run(_train, parser.parse_args(argv))
+
+
+def main_test(argv: Sequence[str] | None = None) -> None:
+    """Command line of tools/test.py."""
+    parser = _parser("Test and score a checkpoint of any OpenMMLab config.")
+    parser.add_argument("checkpoint", help="checkpoint file")
+    parser.add_argument(
+        "--out", help="keep predictions: a .pkl file for mmdet, a folder of label images for mmseg"
+    )
+    parser.add_argument("--show", action="store_true", help="show predictions in a window")
+    parser.add_argument("--show-dir", help="paint predictions into this folder")
+    parser.add_argument("--wait-time", type=float, default=2, help="seconds each is shown")
+    parser.add_argument("--tta", action="store_true", help="test time augmentation")
+    _run(_test, parser.parse_args(argv))
+
+
+def _train(args: argparse.Namespace) -> None:
+    """Train, and evaluate as often as the config says."""
+    cfg = load_config(args)
+    if args.amp:
+        if cfg.optim_wrapper.type not in ("OptimWrapper", "AmpOptimWrapper"):
+            raise InputError(f"--amp needs OptimWrapper, not {cfg.optim_wrapper.type}")
+        cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
+    if args.auto_scale_lr:
+        if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
+            raise InputError(
+                f"--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}"
+            )
+        cfg.auto_scale_lr.enable = True
+    if args.resume:
+        cfg.resume = True
+        cfg.load_from = None if args.resume == "auto" else args.resume
+    if _is_first():
+        if cfg.get("load_from"):
+            check_file(cfg.load_from, "--resume" if args.resume else "load_from")
+        check_data(cfg, ["train", "val"])
+    (Runner if args.partial_checkpoint else StrictRunner).from_cfg(cfg).train()
+
+
+def _test(args: argparse.Namespace) -> None:
+    """Score a checkpoint."""
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    if args.show or args.show_dir:
+        _paint(cfg, args)
+    if args.tta:
+        if "tta_model" not in cfg or "tta_pipeline" not in cfg:
+            raise InputError(f"--tta needs tta_model and tta_pipeline in {args.config}")
+        cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+        cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
+    if args.out:
+        _keep(cfg, args.out)
+    if _is_first():
+        check_file(args.checkpoint, "checkpoint")
+        check_data(cfg, ["test"])
+    StrictRunner.from_cfg(cfg).test()
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """The config of the command line, its bases and options merged."""
+    check_file(args.config, "config")
+    allow_mmseg_bases()
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    if "default_scope" not in cfg:
+        raise InputError(f"{args.config} does not say its default_scope: 'mmdet' or 'mmseg'")
+    cfg.launcher = args.launcher
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    if not torch.cuda.is_available():
+        cfg.env_cfg.dist_cfg.backend = "gloo"  # nccl, the hosts' default, is for GPUs alone
+    return cfg
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("config", help="config file")
+    parser.add_argument("--work-dir", help="folder of logs and checkpoints [work_dirs/CONFIG]")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="change the config: key.of.it=value, lists as key='[a,b]'",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="by launchers")
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="let checkpoint files run code: only for files whose origin you trust",
+    )
+    return parser
+
+
+def _run(action: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+    """A wrong input ends with one line instead of a traceback."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    try:
+        with secure_checkpoints(args.trust_checkpoint):
+            action(args)
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def _is_first() -> bool:
+    """Whether this process is the one that checks and speaks; torchrun's or Slurm's first."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def _paint(cfg: Config, args: argparse.Namespace) -> None:
+    hook = cfg.default_hooks.get("visualization")
+    if hook is None:
+        raise InputError(f"--show and --show-dir need default_hooks.visualization in {args.config}")
+    hook.draw = True
+    if args.show:
+        hook.update(show=True, wait_time=args.wait_time)
+    if args.show_dir:
+        cfg.visualizer.save_dir = args.show_dir
+
+
+def _keep(cfg: Config, out: str) -> None:
+    """As the hosts: a dump beside the metrics for mmdet, label images by the metric for mmseg."""
+    metrics = cfg.test_evaluator
+    metrics = metrics if isinstance(metrics, list) else [metrics]
+    if cfg.default_scope == "mmseg":
+        metrics[0].update(output_dir=out, keep_results=True)
+    elif not out.endswith((".pkl", ".pickle")):
+        raise InputError(f"--out of a detector is a .pkl file, not `{out}`")
+    else:
+        metrics = [*metrics, dict(type="DumpDetResults", out_file_path=out)]
+    cfg.test_evaluator = metrics

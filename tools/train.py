@@ -1,0 +1,6 @@
+"""Train any config of mmplugins, mmdet or mmseg: `python tools/train.py CONFIG [options]`."""
+
+from mmplugins.engine.launch import main_train
+
+if __name__ == "__main__":
+    main_train()
