@@ -1,4 +1,4 @@
-"""Position encodings for vision transformers in OpenMMLab: choose, plug in, and know what they do."""
+"""Position encodings for OpenMMLab: choose one, plug it in, and know what it does."""
 
 from mmplugins import compat
 
