@@ -82,6 +82,7 @@ class Attention(BaseModule):
         self.pos = pos
 
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
+        """Tokens of `grid` in and out."""
         out = attend(
             x,
             grid,

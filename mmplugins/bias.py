@@ -33,13 +33,14 @@ class LogitBias(ABC):
 
 
 class SumBias(LogitBias):
-    """The sum of several biases."""
+    """biases[0] + biases[1] + ..."""
 
     def __init__(self, biases: Sequence[LogitBias]):
         self.biases = biases
         self.num_tokens = biases[0].num_tokens
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
+        """The sum of their rows."""
         return reduce(torch.add, (bias.rows(start, stop) for bias in self.biases))
 
 
@@ -69,20 +70,19 @@ class BucketedContent(LogitBias):
         self.num_tokens = lookup.shape[2]
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
+        """By one gather from `lookup`."""
         buckets = self._buckets(start, stop)  # [n, N]
         batch, heads = self.lookup.shape[:2]
         return self.lookup[:, :, start:stop].gather(-1, buckets.expand(batch, heads, -1, -1))
 
     def _buckets(self, start: int, stop: int) -> Int[Tensor, "n N"]:
         """Bucket of each pair, built from the two small tables: nothing of size N x N is kept."""
-        height, width = len(self.row_buckets), len(self.col_buckets)
+        width = len(self.col_buckets)
         patches = torch.arange(
             max(start - self.prefix, 0), max(stop - self.prefix, 0), device=self.lookup.device
         )
         rows, cols = self.row_buckets[patches // width], self.col_buckets[patches % width]
-        pairs = (rows[:, :, None] * self.side + cols[:, None, :]).reshape(
-            len(patches), height * width
-        )
+        pairs = (rows[:, :, None] * self.side + cols[:, None, :]).flatten(1)  # [n, HW]
         above = stop - start - len(patches)
         return F.pad(pairs, (self.prefix, 0, above, 0), value=self.side**2)
 
@@ -91,7 +91,7 @@ class PairwiseDistance(LogitBias):
     """bias[i, j] = sum over `vectors` z of ||z_i - z_j||, zero for pairs with a prefix token.
 
     Distances come from products of centred vectors, with an exactly zero diagonal and a root whose
-    gradient at zero is zero: in single precision the plain product is wrong by 2e-3 on the diagonal.
+    gradient at zero is zero. (Uncentred, single precision is wrong by 2e-3 near the diagonal.)
     """
 
     def __init__(self, vectors: Sequence[Float[Tensor, "B h HW _"]], prefix: int = 0):
@@ -100,6 +100,7 @@ class PairwiseDistance(LogitBias):
         self.num_tokens = prefix + vectors[0].shape[2]
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
+        """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
         bias = reduce(torch.add, (self._distance(z, first, last) for z in self.vectors))
         return F.pad(bias, (self.prefix, 0, stop - start - (last - first), 0))

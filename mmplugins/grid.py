@@ -40,9 +40,7 @@ class TokenGrid:
 
     def __post_init__(self):
         if self.height < 1 or self.width < 1 or self.prefix < 0:
-            raise ValueError(
-                f"no token grid has {self.height} x {self.width} + {self.prefix} tokens"
-            )
+            raise ValueError(f"no grid has {self.height} x {self.width} + {self.prefix} tokens")
         if self.valid is not None and self.valid.shape[-1] != self.height * self.width:
             raise ValueError(
                 f"`valid` covers {self.valid.shape[-1]} patches, "
@@ -93,7 +91,8 @@ class TokenGrid:
         """
         if x.shape[1] != self.num_tokens:
             raise ValueError(
-                f"{x.shape[1]} tokens given, but the grid is {self.prefix} + {self.height} x {self.width}"
+                f"{x.shape[1]} tokens given, but the grid has {self.num_tokens}: "
+                f"{self.prefix} + {self.height} x {self.width}"
             )
         return x[:, : self.prefix], x[:, self.prefix :]
 

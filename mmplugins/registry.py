@@ -1,4 +1,4 @@
-"""The registries of mmplugins: children of the host's, so `type='mmplugins.X'` resolves everywhere."""
+"""The registries of mmplugins; the hosts resolve `type='mmplugins.X'` through them."""
 
 import difflib
 import importlib.util
@@ -12,34 +12,35 @@ def build_position_encoding(cfg: dict, registry: Registry, default_args: dict | 
     """Build one position encoding; its mistakes get an error that names the right spelling.
 
     Raises:
-        KeyError: no `type`, or an encoding that is not registered.
-        TypeError: `cfg` is no dict, or it has an option the encoding does not know.
+        KeyError: an encoding that is not registered.
+        TypeError: `cfg` is no dict with a `type`, or it has an option the encoding does not know.
     """
-    if not isinstance(cfg, dict):
-        raise TypeError(f"a position encoding is a dict(type='...', option=...), not {cfg!r}")
-    if "type" not in cfg:
-        raise KeyError(f"position encoding without `type`: {cfg!r}")
-    encoding = find_position_encoding(cfg["type"], registry)
+    encoding = position_encoding_class(cfg, registry)
     known = [name for name in inspect.signature(encoding).parameters if name != "dims"]
     for option in cfg.keys() - {"type", "_scope_", "dims", *known}:
         close = difflib.get_close_matches(option, known, n=1)
-        hint = f", did you mean `{close[0]}`?" if close else ""
+        hint = f", did you mean `{close[0]}`?" if close else "."
         raise TypeError(
-            f"{encoding.__name__} has no option `{option}`{hint} Options: {', '.join(known) or 'none'}"
+            f"{encoding.__name__} has no option `{option}`{hint} "
+            f"Options: {', '.join(known) or 'none'}"
         )
     # Without a scope, mmengine would look for encodings in the host's registry and warn each time.
     return build_from_cfg({**cfg, "_scope_": registry.scope}, registry, default_args)
 
 
-def find_position_encoding(type_: str | type, registry: Registry) -> type:
-    """The class behind `type_`, a name with or without the scope or the class itself."""
-    if inspect.isclass(type_):
-        return type_
-    name = type_.removeprefix(f"{registry.scope}.")
+def position_encoding_class(cfg: dict, registry: Registry) -> type:
+    """The class of `cfg["type"]`, a name with or without our scope, or the class itself."""
+    if not isinstance(cfg, dict) or "type" not in cfg:
+        raise TypeError(
+            f"position_encodings is a list of dict(type='...', option=...); it holds {cfg!r}"
+        )
+    if inspect.isclass(cfg["type"]):
+        return cfg["type"]
+    name = cfg["type"].removeprefix(f"{registry.scope}.")
     registry.import_from_location()
     if name not in registry.module_dict:
         known = ", ".join(sorted(registry.module_dict))
-        raise KeyError(f"unknown position encoding `{type_}`; registered: {known}")
+        raise KeyError(f"unknown position encoding `{name}`; registered: {known}")
     return registry.module_dict[name]
 
 

@@ -63,9 +63,9 @@ def on_canvas(x: Tensor, *, canvas: tuple[int, int], offset: tuple[int, int]):
     picture = 3 + 5 * tokens(batch=len(x), height=height, width=width, seed=top + 10 * left)
     picture = picture.unflatten(1, canvas).to(x)
     valid = torch.zeros(len(x), height, width, dtype=torch.bool)
-    content = slice(top, top + HEIGHT), slice(left, left + WIDTH)
-    picture[:, *content] = x.unflatten(1, (HEIGHT, WIDTH))
-    valid[:, *content] = True
+    content = slice(None), slice(top, top + HEIGHT), slice(left, left + WIDTH)
+    picture[content] = x.unflatten(1, (HEIGHT, WIDTH))
+    valid[content] = True
     return picture.flatten(1, 2), TokenGrid(height=height, width=width, valid=valid.flatten(1))
 
 

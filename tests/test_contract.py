@@ -136,7 +136,7 @@ def test_padding_stays_out(cfg):
 
 
 @each_case
-@pytest.mark.parametrize("height, width", [(1, 6), (6, 1), (1, 1), (7, 3)])
+@pytest.mark.parametrize(("height", "width"), [(1, 6), (6, 1), (1, 1), (7, 3)])
 def test_other_grids(cfg, height, width):
     model = Model([cfg], prefix=1).double()
     out = model(tokens(height=height, width=width, prefix=1), TokenGrid(height, width, 1))

@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
-from mmdet.models.detectors import DETR as HostDETR
-from mmdet.models.detectors import ConditionalDETR as HostConditionalDETR
+from mmdet.models import detectors as host
 from mmdet.models.layers import DetrTransformerEncoder, DetrTransformerEncoderLayer
 from mmengine.model import BaseModule, ModuleList
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from mmplugins.registry import MODELS
 
 
 class EncoderSelfAttention(BaseModule):
-    """mmdet's `MultiheadAttention` around the one attention: its parameters, residual and dropout."""
+    """The one attention with the parameters, residual and dropout of mmdet's."""
 
     def __init__(
         self,
@@ -124,8 +123,7 @@ class Encoder(DetrTransformerEncoder):
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         """[B, N, C] tokens of `grid` in and out."""
         with_cp = self.with_cp and self.training
-        for x in run_blocks(self.layers, self.pos, x, grid, with_cp=with_cp):
-            memory = x
+        *_, memory = run_blocks(self.layers, self.pos, x, grid, with_cp=with_cp)
         return memory
 
 
@@ -137,9 +135,9 @@ class EncoderPositions:
         decoder_pos: False takes the position from the decoder's keys.
     """
 
-    def __init__(self, *, encoder: dict, decoder_pos: bool = True, **host):
+    def __init__(self, *, encoder: dict, decoder_pos: bool = True, **options):
         self.decoder_pos = decoder_pos
-        super().__init__(encoder=encoder, **host)
+        super().__init__(encoder=encoder, **options)
 
     def _init_layers(self) -> None:
         options = self.encoder
@@ -177,12 +175,12 @@ class EncoderPositions:
 
 
 @MODELS.register_module()
-class DETR(EncoderPositions, HostDETR):
+class DETR(EncoderPositions, host.DETR):
     """mmdet's DETR, `encoder` with `position_encodings`."""
 
 
 @MODELS.register_module()
-class ConditionalDETR(EncoderPositions, HostConditionalDETR):
+class ConditionalDETR(EncoderPositions, host.ConditionalDETR):
     """mmdet's Conditional DETR, `encoder` with `position_encodings`.
 
     https://arxiv.org/abs/2108.06152

@@ -48,7 +48,7 @@ class ViT(BaseModule):
         with_cls_token: put a class token in front; it is never returned.
         mlp_ratio: hidden features of an MLP as a multiple of C.
         qkv_bias: whether q, k and v have a bias.
-        drop_path_rate: probability to skip a branch in the last block; it grows from 0 at the first.
+        drop_path_rate: probability to skip a branch in the last block, rising from 0 in the first.
         with_cp: recompute blocks in the backward pass, for memory.
         final_norm: normalise the output of the last block.
         init_cfg: as in mmengine; by default truncated normal weights.

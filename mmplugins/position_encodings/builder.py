@@ -1,6 +1,6 @@
 """From the list in a config to the encodings of one layer, and of the residual stream."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from mmengine.model import ModuleDict
 
@@ -11,15 +11,15 @@ from mmplugins.position_encodings.base import (
     PositionEncoding,
     TokenEncoding,
 )
-from mmplugins.registry import POSITION_ENCODINGS, find_position_encoding
+from mmplugins.registry import POSITION_ENCODINGS, position_encoding_class
 
 
-def build_attention_encodings(cfgs: Sequence[dict], dims: Dims) -> ModuleDict:
+def build_attention_encodings(cfgs: Iterable, dims: Dims) -> ModuleDict:
     """The `AttentionEncoding`s of `cfgs` for one layer: {name: encoding}."""
     return _named(_build(cfgs, dims, AttentionEncoding))
 
 
-def build_token_encodings(cfgs: Sequence[dict], dims: Dims) -> ModuleDict:
+def build_token_encodings(cfgs: Iterable, dims: Dims) -> ModuleDict:
     """The `TokenEncoding`s of `cfgs`, one instance a place: {block index: {name: encoding}}.
 
     Raises:
@@ -50,26 +50,16 @@ def encode_tokens(pos: ModuleDict, index: int, x, grid: TokenGrid):
     return x
 
 
-def _build(
-    cfgs: Sequence[dict], dims: Dims, kind: type[PositionEncoding]
-) -> list[PositionEncoding]:
+def _build(cfgs: Iterable, dims: Dims, kind: type[PositionEncoding]) -> list[PositionEncoding]:
     """Instances of the encodings of `kind`; of all others only the type is looked up."""
-    if isinstance(cfgs, dict | str):
-        raise TypeError(f"position_encodings is a list of dicts, not {cfgs!r}")
     return [
         POSITION_ENCODINGS.build(cfg, default_args=dict(dims=dims))
         for cfg in cfgs
-        if issubclass(find_position_encoding(_type(cfg), POSITION_ENCODINGS), kind)
+        if issubclass(position_encoding_class(cfg, POSITION_ENCODINGS), kind)
     ]
 
 
-def _type(cfg: dict) -> str:
-    if not isinstance(cfg, dict) or "type" not in cfg:
-        raise TypeError(f"a position encoding is a dict(type='...', option=...), not {cfg!r}")
-    return cfg["type"]
-
-
-def _named(encodings: Sequence[PositionEncoding]) -> ModuleDict:
+def _named(encodings: Iterable[PositionEncoding]) -> ModuleDict:
     """By type in lower case, the name in state dicts; further ones of a type are numbered."""
     named = ModuleDict()
     for encoding in encodings:

@@ -46,7 +46,7 @@ class SaPE2(AttentionEncoding):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Truncated normal, std 0.02. (From zero all distances are zero, and stay so.)"""
+        """Truncated normal, std 0.02: from zero all distances are zero, and stay so."""
         nn.init.trunc_normal_(self.table_x, std=0.02)
         nn.init.trunc_normal_(self.table_y, std=0.02)
 

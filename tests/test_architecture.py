@@ -1,0 +1,74 @@
+"""The tree is the architecture: who may import whom, and what `import mmplugins` costs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmplugins
+
+PACKAGE = Path(mmplugins.__file__).parent
+HOSTS = {"mmcv", "mmdet", "mmseg"}
+ENCODINGS = {"position_encodings", "bias", "grid", "registry"}
+MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it stands on
+    "grid": set(),
+    "bias": set(),
+    "registry": set(),
+    "kernels": {"bias"},
+    "position_encodings": ENCODINGS,
+    "attention": {"bias", "grid", "kernels", "position_encodings"},
+    "window": {"grid"},
+}
+
+
+def files(part):
+    path = PACKAGE / part
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
+
+
+def imports(file):
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_import_arrows_of_the_core(part):
+    for file in files(part):
+        for name in imports(file):
+            first, _, rest = name.partition(".")
+            assert first not in HOSTS | {"timm", "torchvision"}, f"{file.name} imports {name}"
+            if first == "mmplugins":
+                assert rest.partition(".")[0] in MAY_IMPORT[part], f"{file.name} imports {name}"
+
+
+def test_only_adapters_import_the_hosts_outright():
+    adapters = {"models/detr.py"}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        if file.relative_to(PACKAGE).as_posix() in adapters:
+            continue
+        top = [
+            node
+            for node in ast.parse(file.read_text()).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        ]
+        for node in top:
+            names = (
+                [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
+            )
+            assert not {n.partition(".")[0] for n in names} & {"mmdet", "mmseg"}, file
+
+
+def test_importing_the_package_imports_no_host():
+    code = (
+        "import sys, mmplugins\n"
+        "mmplugins.POSITION_ENCODINGS.build(dict(type='SaPE2'), default_args=dict("
+        "dims=mmplugins.Dims(embed_dims=8, num_heads=2, depth=1, grid=(4, 5))))\n"
+        "print(sorted({'mmdet', 'mmseg'} & sys.modules.keys()))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
