@@ -88,7 +88,7 @@ def secure_checkpoints(trust: bool = False) -> Iterator[None]:
 
     method = vars(CheckpointLoader)["load_checkpoint"]
     environ = {name: os.environ.pop(name, None) for name in (FORCE, FORBID)}
-    allowed = _safe_globals()
+    allowed = [entry for entry in _safe_globals() if entry not in get_safe_globals()]
     os.environ[FORCE] = "1"  # loaders of URL schemes pass weights_only=False to torch.load
     add_safe_globals(allowed)
     CheckpointLoader.load_checkpoint = staticmethod(load_checkpoint)
