@@ -1,4 +1,4 @@
-# CamVid as SegNet uses it: 480 x 360 frames, 11 classes, 255 = void.
+# CamVid as SegNet uses it (11 classes, 255 = void), 480 x 360 frames taken at two thirds of that.
 data_root = "{{$MMPLUGINS_CAMVID:data/camvid}}"
 metainfo = dict(
     classes=(
@@ -28,13 +28,13 @@ metainfo = dict(
         [0, 128, 192],
     ],
 )
-crop_size = (360, 480)
+crop_size = (240, 320)
 
 train_pipeline = [
     dict(type="SeedSample"),
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations"),
-    dict(type="RandomResize", scale=(480, 360), ratio_range=(0.75, 1.5), keep_ratio=True),
+    dict(type="RandomResize", scale=(320, 240), ratio_range=(0.75, 1.5), keep_ratio=True),
     dict(type="RandomCrop", crop_size=crop_size, cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
     dict(type="PhotoMetricDistortion"),
@@ -42,11 +42,13 @@ train_pipeline = [
 ]
 test_pipeline = [
     dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(320, 240), keep_ratio=True),
+    # after Resize: the score is taken at the label's own size
     dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
 train_dataloader = dict(
-    batch_size=2,
+    batch_size=4,
     num_workers=1,
     persistent_workers=False,
     sampler=dict(type="SeededInfiniteSampler", shuffle=True),

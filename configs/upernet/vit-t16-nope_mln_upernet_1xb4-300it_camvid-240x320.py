@@ -7,8 +7,8 @@ _base_ = [
 ]
 
 model = dict(
-    data_preprocessor=dict(size=(360, 480)),
-    backbone=dict(arch="tiny", img_size=(360, 480), drop_path_rate=0.0, position_encodings=[]),
+    data_preprocessor=dict(size=(240, 320)),
+    backbone=dict(arch="tiny", img_size=(240, 320), drop_path_rate=0.0, position_encodings=[]),
     neck=dict(in_channels=[192, 192, 192, 192], out_channels=64),
     decode_head=dict(
         in_channels=[64, 64, 64, 64], channels=64, num_classes=11, norm_cfg=dict(type="BN")
@@ -22,4 +22,4 @@ param_scheduler = [
     dict(type="PolyLR", eta_min=0.0, power=1.0, begin=30, end=300, by_epoch=False),
 ]
 default_hooks = dict(checkpoint=dict(interval=300), logger=dict(interval=10))
-auto_scale_lr = dict(base_batch_size=2)
+auto_scale_lr = dict(base_batch_size=4)
