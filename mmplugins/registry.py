@@ -4,6 +4,7 @@ import difflib
 import importlib.util
 import inspect
 
+from mmengine.registry import METRICS as HOST_METRICS
 from mmengine.registry import MODELS as HOST_MODELS
 from mmengine.registry import Registry, build_from_cfg
 
@@ -55,4 +56,15 @@ POSITION_ENCODINGS = Registry(
     scope="mmplugins",
     build_func=build_position_encoding,
     locations=["mmplugins.position_encodings"],
+)
+# Each needs its own host: who installed one of them still gets that one's metric.
+_METRIC_LOCATIONS = {
+    "mmdet": "mmplugins.datasets.coco_metric",
+    "mmseg": "mmplugins.datasets.seg_metric",
+}
+METRICS = Registry(
+    "metric",
+    parent=HOST_METRICS,
+    scope="mmplugins",
+    locations=[path for host, path in _METRIC_LOCATIONS.items() if importlib.util.find_spec(host)],
 )
