@@ -51,6 +51,8 @@ $(INSTALLED): requirements.txt setup.py
 	@$(RUN) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing into $(VENV), several GB with torch's CUDA libraries; later runs reuse it"
 	$(RUN) -m pip install --quiet --requirement requirements.txt
+	@# A host requires OpenCV with windows and without; without, no X libraries need to be there.
+	$(RUN) -m pip install --quiet --no-deps --force-reinstall opencv-python-headless
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
