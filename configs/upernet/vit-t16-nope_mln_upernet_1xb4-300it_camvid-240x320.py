@@ -1,6 +1,6 @@
-# UperNet, ViT-Ti/16 without position encoding, on small data, with thinner heads than on ADE20K.
+# UperNet, ViT-Ti/16 without position encoding; its siblings name the encoding, and nothing else.
 _base_ = [
-    "../_base_/models/upernet_vit_mln.py",
+    "../_base_/models/upernet_vit_mln_slim.py",
     "../_base_/datasets/camvid.py",
     "../_base_/schedules/vit_160k.py",
     "../_base_/default_runtime/segmentation.py",
@@ -8,12 +8,9 @@ _base_ = [
 
 model = dict(
     data_preprocessor=dict(size=(240, 320)),
-    backbone=dict(arch="tiny", img_size=(240, 320), drop_path_rate=0.0, position_encodings=[]),
-    neck=dict(in_channels=[192, 192, 192, 192], out_channels=64),
-    decode_head=dict(
-        in_channels=[64, 64, 64, 64], channels=64, num_classes=11, norm_cfg=dict(type="BN")
-    ),
-    auxiliary_head=dict(in_channels=64, channels=64, num_classes=11, norm_cfg=dict(type="BN")),
+    backbone=dict(img_size=(240, 320), position_encodings=[]),
+    decode_head=dict(num_classes=11),
+    auxiliary_head=dict(num_classes=11),
 )
 train_cfg = dict(max_iters=300, val_interval=300)
 optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=1.0))
