@@ -1,0 +1,139 @@
+"""Every leaf builds, and leaves of one pipeline differ in the encoding alone."""
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
+
+from mmplugins.engine import SeedSample
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+LEAVES = sorted(CONFIGS.glob("[a-z]*/*.py"))
+PIPELINES = [leaf for leaf in LEAVES if "-nope_" in leaf.name]
+ENCODINGS = {
+    "nope": [],
+    "sine": ["DetrSine"],
+    "ape": ["LearnedAPE"],
+    "sincos": ["SinCos2D"],
+    "peg": ["PEG"],
+    "irpe-k": ["IRPE"],
+    "sape2": ["SaPE2"],
+    "sine-irpe-k": ["DetrSine", "IRPE"],
+    "sine-sape2": ["DetrSine", "SaPE2"],
+}
+ROOTS = {
+    "coco": ("MMPLUGINS_COCO", "data/coco"),
+    "ade20k": ("MMPLUGINS_ADE20K", "data/ade/ADEChallengeData2016"),
+    "nuclei": ("MMPLUGINS_NUCLEI", "data/nuclei"),
+    "camvid": ("MMPLUGINS_CAMVID", "data/camvid"),
+    "synthetic": ("MMPLUGINS_SYNTHETIC", "data/synthetic"),
+}
+
+
+@pytest.fixture(autouse=True)
+def _isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Default data roots, and the process's scope back after the test."""
+    for variable, _ in ROOTS.values():
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setattr(DefaultScope, "_instance_dict", DefaultScope._instance_dict.copy())
+
+
+def name_of(leaf: Path) -> str:
+    return leaf.stem
+
+
+def encoder_of(cfg: Config) -> dict:
+    """The part of the model that holds the list."""
+    return cfg.model.get("encoder") or cfg.model.backbone
+
+
+def datasets(cfg: Config) -> Iterator[dict]:
+    for phase in ("train", "val", "test"):
+        yield cfg[f"{phase}_dataloader"].dataset
+
+
+def build(cfg: Config) -> BaseModel:
+    init_default_scope(cfg.default_scope)
+    with torch.device("meta"):  # shapes alone: nothing is allocated, initialised or downloaded
+        return MODELS.build(deepcopy(cfg.model))
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_leaf_is_its_pipeline_with_another_encoding(leaf: Path) -> None:
+    token = re.search(r"(?:r\d+|vit-[a-z]+16)-([a-z0-9-]+)_", leaf.stem)[1]
+    pipeline = leaf.with_name(leaf.name.replace(f"-{token}_", "-nope_"))
+    assert pipeline in PIPELINES
+    ours, base = Config.fromfile(leaf), Config.fromfile(pipeline)
+    encodings = encoder_of(ours).pop("position_encodings")
+    assert [encoding["type"] for encoding in encodings] == ENCODINGS[token]
+    assert encoder_of(base).pop("position_encodings") == []
+    assert ours.to_dict() == base.to_dict()
+
+
+@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
+    cfg = Config.fromfile(leaf)
+    names = [f".{name}" for name, _ in build(cfg).named_parameters()]
+    rules = cfg.optim_wrapper.paramwise_cfg.custom_keys
+    assert rules[".pos."] == dict(decay_mult=0.0)
+    learned = {"LearnedAPE", "PEG", "IRPE", "SaPE2"}
+    expected = any(e["type"] in learned for e in encoder_of(cfg).position_encodings)
+    for key in rules:
+        assert any(key in name for name in names) == (expected or key != ".pos."), key
+
+
+@pytest.mark.parametrize("leaf", PIPELINES, ids=name_of)
+def test_heads_have_a_place_for_each_class(leaf: Path) -> None:
+    cfg = Config.fromfile(leaf)
+    counts = set(re.findall(r"num_classes=(\d+)", Config(dict(model=cfg.model)).pretty_text))
+    for dataset in datasets(cfg):
+        with DATASETS.switch_scope_and_registry(cfg.default_scope) as registry:
+            known = registry.get(dataset.type).METAINFO
+        classes = dataset.get("metainfo", known)["classes"]
+        assert counts == {str(len(classes))}
+
+
+@pytest.mark.parametrize("leaf", PIPELINES, ids=name_of)
+def test_training_is_reproducible(leaf: Path) -> None:
+    cfg = Config.fromfile(leaf)
+    assert cfg.randomness.seed == 0
+    assert cfg.custom_hooks == [dict(type="SeedIterationHook")]
+    assert cfg.train_dataloader.dataset.pipeline[0] == dict(type=SeedSample.__name__)
+    assert cfg.train_dataloader.sampler.type.startswith("Seeded")
+    assert not cfg.get("find_unused_parameters", False)
+
+
+@pytest.mark.parametrize("leaf", PIPELINES, ids=name_of)
+def test_environment_moves_every_root(leaf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variable, default = ROOTS[re.search(r"_([a-z0-9]+)(-\d+x\d+)?$", leaf.stem)[1]]
+    for root in (default, "/elsewhere"):
+        if root != default:
+            monkeypatch.setenv(variable, root)
+        cfg = Config.fromfile(leaf)
+        for dataset in datasets(cfg):
+            assert f"{dataset.data_root}/".startswith(f"{root}/")
+        for evaluator in (cfg.val_evaluator, cfg.test_evaluator):
+            assert evaluator.get("ann_file", f"{root}/").startswith(f"{root}/")
+
+
+def test_metafiles_list_every_leaf_and_no_number() -> None:
+    index = Config.fromfile(CONFIGS.parent / "model-index.yml")
+    assert sorted(index.Import) == [
+        str(file.relative_to(CONFIGS.parent)) for file in sorted(CONFIGS.glob("*/metafile.yml"))
+    ]
+    listed = []
+    for file in index.Import:
+        meta = Config.fromfile(CONFIGS.parent / file)
+        (collection,) = meta.Collections
+        for model in meta.Models:
+            assert model["Name"] == Path(model["Config"]).stem
+            assert model["In Collection"] == collection["Name"]
+            assert "Results" not in model
+            listed.append(CONFIGS.parent / model["Config"])
+    assert sorted(listed) == LEAVES
