@@ -24,6 +24,8 @@ from mmplugins.datasets.generate import BenchmarkOptions, make_benchmark
 from mmplugins.datasets.scenes import make_scene
 from mmplugins.registry import METRICS
 
+pytestmark = pytest.mark.family
+
 SEG_FAMILIES = tuple(SEG_FAMILY_OF_CLASS.values())
 FAMILIES = ("appearance", "arrangement", "location", "repetition")
 NEEDS_POSITION = FAMILIES[1:]
