@@ -31,12 +31,13 @@ class Pipeline:
     configs: str  # path below configs/, with {} for the encoding
     height: int
     width: int
+    batch_size: int
 
 
 PIPELINES = {
-    "detr": Pipeline("detr/detr_r50-{}_8xb2-150e_coco.py", 800, 1216),
-    "mask_rcnn": Pipeline("mask_rcnn/mask-rcnn_vit-s16-{}_sfpn_8xb2-1x_coco.py", 1024, 1024),
-    "upernet": Pipeline("upernet/vit-s16-{}_mln_upernet_8xb2-160k_ade20k-512x512.py", 512, 512),
+    "detr": Pipeline("detr/detr_r50-{}_8xb2-150e_coco.py", 800, 1216, 1),
+    "mask_rcnn": Pipeline("mask_rcnn/mask-rcnn_vit-s16-{}_sfpn_8xb2-1x_coco.py", 1024, 1024, 1),
+    "upernet": Pipeline("upernet/vit-s16-{}_mln_upernet_8xb2-160k_ade20k-512x512.py", 512, 512, 2),
 }
 
 
@@ -56,7 +57,7 @@ def measure(
     encodings: Sequence[str],
     *,
     configs: Path,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     rounds: int = 3,
     scale: float = 1.0,
     device: str = "cpu",
@@ -68,7 +69,7 @@ def measure(
         pipeline: what to measure.
         encodings: names as in the config files; the baseline comes first whatever the order.
         configs: folder of the configs.
-        batch_size: images a step.
+        batch_size: images a step, if not those of the pipeline.
         rounds: steps of each kind that count.
         scale: of the image's sides; 1 is the real size.
         device: where to run.
@@ -79,7 +80,9 @@ def measure(
     for name in encodings:
         progress(f"build {name}")
         cfg = load(configs / pipeline.configs.format(name))
-        steps[name] = make_steps(cfg, pipeline, batch_size=batch_size, scale=scale, device=device)
+        steps[name] = make_steps(
+            cfg, pipeline, batch_size=batch_size or pipeline.batch_size, scale=scale, device=device
+        )
     costs: Costs = {name: {kind: Cost() for kind in steps[name]} for name in encodings}
     cells = [(name, kind) for name in costs for kind in costs[name]]
     for number in range(rounds + 1):
@@ -113,9 +116,11 @@ def make_steps(
     import_module(f"{cfg.default_scope}.models")
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
+    height, width = (round(side * scale / 32) * 32 for side in (pipeline.height, pipeline.width))
+    if "size" in cfg.model.data_preprocessor:  # mmseg fills training images up to it
+        cfg.model.data_preprocessor.size = (height, width)
     model = revert_sync_batchnorm(MODELS.build(cfg.model)).to(device)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper)
-    height, width = (round(side * scale / 32) * 32 for side in (pipeline.height, pipeline.width))
     data = random_batch(cfg, batch_size=batch_size, height=height, width=width)
 
     def train():

@@ -33,7 +33,7 @@ def main() -> None:
         default=["nope", "ape", "peg", "irpe-k", "sape2"],
         help="as in the names of the config files [%(default)s]",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="images a step [%(default)s]")
+    parser.add_argument("--batch-size", type=int, help="images a step [1, UperNet 2]")
     parser.add_argument("--rounds", type=int, default=3, help="steps that count [%(default)s]")
     parser.add_argument("--scale", type=float, default=1.0, help="of the sides [%(default)s]")
     parser.add_argument("--device", default="cpu", help="cpu or cuda [%(default)s]")
