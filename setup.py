@@ -78,6 +78,7 @@ setup(
         "pycocotools",
         "jaxtyping",
         "rich",
+        "shapely",
     ],
     extras_require={
         "onedl": ONEDL,
