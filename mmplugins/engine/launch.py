@@ -70,7 +70,7 @@ def _train(args: argparse.Namespace) -> None:
         if cfg.get("load_from"):
             check_file(cfg.load_from, "--resume" if args.resume else "load_from")
         check_data(cfg, ["train", "val"])
-    (Runner if args.partial_checkpoint else StrictRunner).from_cfg(cfg).train()
+    build_runner(cfg, Runner if args.partial_checkpoint else StrictRunner).train()
 
 
 def _test(args: argparse.Namespace) -> None:
@@ -89,7 +89,7 @@ def _test(args: argparse.Namespace) -> None:
     if _is_first():
         check_file(args.checkpoint, "checkpoint")
         check_data(cfg, ["test"])
-    StrictRunner.from_cfg(cfg).test()
+    build_runner(cfg, StrictRunner).test()
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -98,13 +98,25 @@ def load_config(args: argparse.Namespace) -> Config:
     allow_mmseg_bases()
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
-    if "default_scope" not in cfg:
+    if not cfg.get("default_scope"):
         raise InputError(f"{args.config} does not say its default_scope: 'mmdet' or 'mmseg'")
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
-    if not torch.cuda.is_available():
-        cfg.env_cfg.dist_cfg.backend = "gloo"  # nccl, the hosts' default, is for GPUs alone
     return cfg
+
+
+def build_runner(cfg: Config, runner: type[Runner]) -> Runner:
+    """The runner; processes of torchrun also get together where there are no GPUs."""
+    if cfg.launcher == "pytorch" and not torch.cuda.is_available():
+        # mmengine would ask for a GPU twice: to join the group, and to wrap the model.
+        torch.distributed.init_process_group("gloo")
+        wrapper = dict(
+            type="MMDistributedDataParallel",
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get("find_unused_parameters", False),
+        )
+        cfg.model_wrapper_cfg = {**wrapper, **cfg.get("model_wrapper_cfg", {}), "device_ids": None}
+    return runner.from_cfg(cfg)
 
 
 def _parser(description: str) -> argparse.ArgumentParser:

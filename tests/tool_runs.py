@@ -1,0 +1,130 @@
+"""Run tools/train.py and tools/test.py on tiny data, in processes forked after the slow imports."""
+
+import json
+import multiprocessing
+import os
+import runpy
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import mmengine.config.config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+ROOT = Path(__file__).parents[1]
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["mmplugins.models", "mmdet.models", "mmseg.models"])
+
+# Tiny models on a handful of the embedded benchmark's scenes, with every kind of randomness: order,
+# augmentation in two workers, drop path, dropout, sampled proposals.
+EVERY_ENCODING = "[dict(type=t) for t in ('LearnedAPE', 'PEG', 'IRPE', 'SaPE2')]"
+DETECTION = f"""
+_base_ = "{ROOT}/configs/mask_rcnn/mask-rcnn_vit-mini16-nope_sfpn_1xb8-6e_synthetic-160x224.py"
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dims=16, depth=2, num_heads=2), out_indices=(1,), drop_path_rate=0.5,
+        position_encodings={EVERY_ENCODING},
+    ),
+    neck=dict(in_channels=16),
+    test_cfg=dict(rcnn=dict(score_thr=0.0)),
+)
+train_pipeline = [
+    dict(type="SeedSample"),
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
+train_dataloader = dict(batch_size=2, num_workers=2, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_epochs=2, val_interval=2)
+val_evaluator = dict(_delete_=True, type="CocoMetric", metric="proposal",
+                     ann_file=_base_.val_evaluator.ann_file)
+test_evaluator = val_evaluator
+"""
+SEGMENTATION = f"""
+_base_ = "{ROOT}/configs/upernet/vit-mini16-nope_mln_upernet_1xb8-600it_synthetic-160x224.py"
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dims=16, depth=2, num_heads=2), out_indices=(0, 1), drop_path_rate=0.5,
+        position_encodings={EVERY_ENCODING},
+    ),
+    neck=dict(in_channels=[16, 16], scales=[2, 1]),
+    decode_head=dict(in_channels=[64, 64], in_index=[0, 1]),
+    auxiliary_head=dict(in_index=1),
+)
+train_pipeline = [
+    dict(type="SeedSample"),
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+train_dataloader = dict(batch_size=2, num_workers=2, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_iters=6, val_interval=6)
+default_hooks = dict(checkpoint=dict(interval=3))
+"""
+
+
+@HOOKS.register_module()
+class DieHook(Hook):
+    """SIGKILL in the middle of training iteration `at`, counted from 0."""
+
+    def __init__(self, at: int):
+        self.at = at
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter == self.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass
+class Run:
+    """How a tool ended: exit code, negative for a signal, and all it said."""
+
+    code: int
+    said: str
+
+
+def run_tool(tool: str, *argv: object, environ: dict[str, str]) -> Run:
+    """`python tools/TOOL ARGV...` without the imports' seconds."""
+    return start_tool(tool, *argv, environ=environ)()
+
+
+def start_tool(tool: str, *argv: object, environ: dict[str, str]):
+    """Start it; the call of what is returned waits for the end."""
+    folder = Path(environ["LOGS"])
+    log = folder / f"{len(list(folder.iterdir()))}.log"
+    log.touch()
+    process = PROCESSES.Process(target=_run, args=(tool, [str(a) for a in argv], environ, log))
+    process.start()
+
+    def wait() -> Run:
+        process.join()
+        return Run(process.exitcode, log.read_text())
+
+    return wait
+
+
+def _run(tool: str, argv: list[str], environ: dict[str, str], log: Path) -> None:
+    """In the new process."""
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    os.environ.update(environ)
+    # Each run lays its whole config out six times, which takes longer than the training.
+    mmengine.config.config.FormatCode = lambda text, **_: (text, False)
+    sys.argv = [tool, *argv]
+    runpy.run_path(str(ROOT / "tools" / tool), run_name="__main__")
+
+
+def scores(work_dir: Path) -> dict[str, float]:
+    """The last evaluation of a work dir's newest training or test, NaNs and times left out."""
+    logs = [*work_dir.glob("*/vis_data/scalars.json"), *work_dir.glob("*/[0-9]*.json")]
+    last = json.loads(max(logs, key=os.path.getmtime).read_text().splitlines()[-1])
+    return {
+        name: value
+        for name, value in last.items()
+        if value == value and name not in ("time", "data_time", "step")
+    }
