@@ -166,7 +166,7 @@ def seconds(step: Callable[[], None], device: str) -> float:
     start = time.perf_counter()
     step()
     if device != "cpu":
-        torch.accelerator.synchronize()
+        torch.cuda.synchronize()
     return time.perf_counter() - start
 
 

@@ -20,13 +20,15 @@ def window_attention(
     patches that are not valid: nothing reads them. https://arxiv.org/abs/2203.16527
 
     Raises:
-        ValueError: a grid with prefix tokens, which belong to no window.
+        ValueError: a grid with prefix tokens, which belong to no window, or with a mask of its own.
     """
     if grid.prefix:
         raise ValueError(
             f"windows cannot hold prefix tokens, the grid has {grid.prefix}: "
             "set with_cls_token=False or window_size=0"
         )
+    if grid.mask is not None:
+        raise ValueError("a mask between all tokens of the grid cannot be cut into windows")
     window = min(window[0], grid.height), min(window[1], grid.width)
     windows_grid = grid.once(("windows", *window, len(x)), lambda: _windows_grid(grid, x, window))
     out = attend(_partition(x.unflatten(1, (grid.height, grid.width)), window), windows_grid)

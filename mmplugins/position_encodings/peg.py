@@ -48,7 +48,7 @@ class PEG(TokenEncoding):
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """The tokens plus their convolution; prefix tokens pass by."""
         prefix, patches = grid.split(x)
-        seen = patches if grid.valid is None else patches * grid.valid[..., None]
+        seen = patches if grid.valid is None else patches.where(grid.valid[..., None], 0)
         picture = seen.transpose(1, 2).unflatten(2, (grid.height, grid.width))  # [B, C, H, W]
         patches = patches + self.conv(picture).flatten(2).transpose(1, 2)
         return torch.cat([prefix, patches], dim=1) if grid.prefix else patches
