@@ -1,0 +1,128 @@
+"""Data are checked before anything is built, and the errors name what is wrong."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from mmengine.config import Config
+
+from mmplugins.engine.inputs import InputError, check_data, check_file
+
+CONFIG = """
+data_root = "{{$MMPLUGINS_NUCLEI:data/nuclei}}"
+default_scope = "mmdet"
+train_dataloader = dict(
+    dataset=dict(
+        type="CocoDataset",
+        metainfo=dict(classes=("cat", "dog")),
+        data_root=data_root,
+        ann_file="annotations.json",
+        data_prefix=dict(img="images/"),
+    )
+)
+train_evaluator = [dict(type="CocoMetric", ann_file=data_root + "/annotations.json")]
+"""
+ANNOTATIONS = dict(
+    images=[dict(id=1)],
+    categories=[dict(id=3, name="cat"), dict(id=7, name="dog")],
+    annotations=[dict(id=10, image_id=1, category_id=3), dict(id=11, image_id=1, category_id=7)],
+)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data root without mistakes."""
+    monkeypatch.setenv("MMPLUGINS_NUCLEI", str(tmp_path / "data"))
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    write(tmp_path / "data")
+    return tmp_path / "data"
+
+
+def write(root: Path, **changes) -> None:
+    (root / "annotations.json").write_text(json.dumps({**ANNOTATIONS, **changes}))
+
+
+def config(root: Path, **options) -> Config:
+    path = root.parent / "config.py"
+    path.write_text(CONFIG)
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def check(cfg: Config, said: str = "") -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        check_data(cfg, ["train"])
+
+
+def test_good_data_pass(root: Path) -> None:
+    check_data(config(root), ["train", "val"])  # there is no val
+
+
+def test_dataset_in_a_wrapper_is_found(root: Path) -> None:
+    cfg = config(root)
+    inner = {**cfg.train_dataloader.dataset, "data_root": "/none"}
+    cfg.train_dataloader.dataset = dict(
+        type="RepeatDataset", dataset=dict(type="ConcatDataset", datasets=[inner])
+    )
+    check(cfg, "train_dataloader.dataset.dataset.datasets[0].data_root: `/none` does not exist")
+
+
+@pytest.mark.parametrize(
+    ("missing", "key"),
+    [
+        ("", "train_dataloader.dataset.data_root"),
+        ("annotations.json", "train_dataloader.dataset.ann_file"),
+        ("images", "train_dataloader.dataset.data_prefix.img"),
+    ],
+)
+def test_missing_path_names_key_and_variable(root: Path, missing: str, key: str) -> None:
+    (root / missing).rename(root.parent / "away")
+    path = root / missing
+    variable = f"The environment variable MMPLUGINS_NUCLEI is set to `{root}`"
+    check(config(root), f"{key}: `{path}` does not exist. {variable}")
+
+
+def test_unset_variable_is_named(monkeypatch: pytest.MonkeyPatch, root: Path) -> None:
+    monkeypatch.delenv("MMPLUGINS_NUCLEI")
+    check(config(root), "variable MMPLUGINS_NUCLEI is not set, its default is `data/nuclei`")
+
+
+def test_path_that_no_variable_holds(root: Path) -> None:
+    cfg = config(root, **{"train_evaluator.0.ann_file": "/none.json"})
+    with pytest.raises(InputError, match=r"train_evaluator.ann_file: `/none.json` does not exist$"):
+        check_data(cfg, ["train"])
+
+
+def test_category_that_the_file_does_not_list(root: Path) -> None:
+    write(root, annotations=[*ANNOTATIONS["annotations"], dict(id=12, category_id=4)])
+    said = "annotation 12 has category_id 4, which `categories` does not list; it lists [3, 7]"
+    check(config(root), f"{root}/annotations.json: {said}")
+
+
+def test_category_that_the_dataset_does_not_list(root: Path) -> None:
+    cfg = config(root, **{"train_dataloader.dataset.metainfo.classes": ["cat"]})
+    check(cfg, "annotation 11 has category_id 7 (`dog`), which is not among the classes of")
+
+
+def test_classes_of_the_dataset_type(root: Path) -> None:
+    """COCO's own 80 classes where the config names none."""
+    cfg = config(root)
+    del cfg.train_dataloader.dataset.metainfo
+    check_data(cfg, ["train"])
+    write(root, categories=[dict(id=3, name="cat"), dict(id=7, name="unicorn")])
+    check(cfg, "category_id 7 (`unicorn`), which is not among the classes of")
+
+
+@pytest.mark.parametrize("text", ["not JSON", "[]", '{"categories": [{"id": 1}]}'])
+def test_file_in_another_form(root: Path, text: str) -> None:
+    (root / "annotations.json").write_text(text)
+    check(config(root), f"dataset.ann_file: `{root}/annotations.json` is not in COCO form")
+
+
+def test_check_file(tmp_path: Path) -> None:
+    check_file("https://example.org/a.pth", "checkpoint")
+    check_file(__file__, "checkpoint")
+    with pytest.raises(InputError, match=f"checkpoint: no such file `{tmp_path}`"):
+        check_file(str(tmp_path), "checkpoint")
