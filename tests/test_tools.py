@@ -144,15 +144,40 @@ def test_checkpoint_of_another_encoding_is_refused(
     assert "Traceback" not in run.said
     assert f"error: {work_dir / 'iter_6.pth'} is not a checkpoint of this config" in run.said
     assert "backbone.blocks.1.attn.pos.sape2.table_x" in run.said
+    # Training may start from what fits, but only when told so.
+    config, checkpoint, *rest = command
+    options = f"load_from={checkpoint}", "train_cfg.max_iters=1", "train_cfg.val_interval=2", other
+    start = "train.py", config, *rest, "--cfg-options", *options
+    assert run_tool(*start, environ=environ).code == 1
+    run = run_tool(*start, "--partial-checkpoint", environ=environ)
+    assert run.code == 0, run.said
 
 
-def test_detections_are_kept(trained: Callable[[str], Path], environ: dict[str, str]) -> None:
+def test_detections_are_kept_and_painted(
+    trained: Callable[[str], Path], environ: dict[str, str]
+) -> None:
     work_dir = trained("mask_rcnn")
     out = work_dir / "detections.pkl"
     command = work_dir.with_name("mask_rcnn.py"), work_dir / "epoch_2.pth", "--work-dir", work_dir
-    run = run_tool("test.py", *command, "--out", out, environ=environ)
+    options = "--out", out, "--show-dir", work_dir / "painted"
+    run = run_tool("test.py", *command, *options, environ=environ)
     assert run.code == 0, run.said
     assert [len(image["pred_instances"]["scores"]) > 0 for image in load(out)] == [True] * 4
+    assert len(list((work_dir / "painted").iterdir())) == 4
+
+
+def test_labels_of_augmented_tests_are_kept_and_painted(
+    trained: Callable[[str], Path], environ: dict[str, str]
+) -> None:
+    work_dir = trained("upernet")
+    config, flipped = work_dir.with_name("upernet.py"), work_dir.with_name("upernet_flipped")
+    options = "--tta", "--out", flipped / "labels", "--show-dir", flipped / "painted"
+    run = run_tool(
+        "test.py", config, work_dir / "iter_6.pth", "--work-dir", flipped, *options, environ=environ
+    )
+    assert run.code == 0, run.said
+    assert len(list((flipped / "labels").glob("*.png"))) == 4
+    assert len(list(flipped.glob("painted/**/*.png"))) == 4
 
 
 @pytest.mark.parametrize(

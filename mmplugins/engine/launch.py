@@ -3,7 +3,8 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -17,6 +18,25 @@ from mmplugins.engine.runner import StrictRunner
 
 def main_train(argv: Sequence[str] | None = None) -> None:
     """Command line of tools/train.py."""
+    with _plain_errors():
+        args = training_parser().parse_args(argv)
+        cfg = configure_training(args)
+        runner = Runner if args.partial_checkpoint else StrictRunner
+        with secure_checkpoints(args.trust_checkpoint):
+            build_runner(cfg, runner).train()
+
+
+def main_test(argv: Sequence[str] | None = None) -> None:
+    """Command line of tools/test.py."""
+    with _plain_errors():
+        args = testing_parser().parse_args(argv)
+        cfg = configure_testing(args)
+        with secure_checkpoints(args.trust_checkpoint):
+            build_runner(cfg, StrictRunner).test()
+
+
+def training_parser() -> argparse.ArgumentParser:
+    """The options of both hosts' train.py, and our own two about checkpoints."""
     parser = _parser("Train a detector or segmentor of any OpenMMLab config.")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument(
@@ -33,25 +53,28 @@ def main_train(argv: Sequence[str] | None = None) -> None:
         action="store_true",
         help="let load_from and --resume take what fits of a checkpoint instead of refusing it",
     )
-    _run(_train, parser.parse_args(argv))
+    return parser
 
 
-def main_test(argv: Sequence[str] | None = None) -> None:
-    """Command line of tools/test.py."""
+def testing_parser() -> argparse.ArgumentParser:
+    """The options of both hosts' test.py."""
     parser = _parser("Test and score a checkpoint of any OpenMMLab config.")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
         "--out", help="keep predictions: a .pkl file for mmdet, a folder of label images for mmseg"
     )
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
-    parser.add_argument("--show-dir", help="paint predictions into this folder")
+    parser.add_argument(
+        "--show-dir",
+        help="paint predictions into this folder; a relative one of mmdet lies in the work dir",
+    )
     parser.add_argument("--wait-time", type=float, default=2, help="seconds each is shown")
     parser.add_argument("--tta", action="store_true", help="test time augmentation")
-    _run(_test, parser.parse_args(argv))
+    return parser
 
 
-def _train(args: argparse.Namespace) -> None:
-    """Train, and evaluate as often as the config says."""
+def configure_training(args: argparse.Namespace) -> Config:
+    """The config to train with, its inputs checked."""
     cfg = load_config(args)
     if args.amp:
         if cfg.optim_wrapper.type not in ("OptimWrapper", "AmpOptimWrapper"):
@@ -59,9 +82,8 @@ def _train(args: argparse.Namespace) -> None:
         cfg.optim_wrapper.update(type="AmpOptimWrapper", loss_scale="dynamic")
     if args.auto_scale_lr:
         if "base_batch_size" not in cfg.get("auto_scale_lr", {}):
-            raise InputError(
-                f"--auto-scale-lr needs auto_scale_lr.base_batch_size in {args.config}"
-            )
+            key = "auto_scale_lr.base_batch_size"
+            raise InputError(f"--auto-scale-lr needs {key} in {args.config}")
         cfg.auto_scale_lr.enable = True
     if args.resume:
         cfg.resume = True
@@ -70,11 +92,11 @@ def _train(args: argparse.Namespace) -> None:
         if cfg.get("load_from"):
             check_file(cfg.load_from, "--resume" if args.resume else "load_from")
         check_data(cfg, ["train", "val"])
-    build_runner(cfg, Runner if args.partial_checkpoint else StrictRunner).train()
+    return cfg
 
 
-def _test(args: argparse.Namespace) -> None:
-    """Score a checkpoint."""
+def configure_testing(args: argparse.Namespace) -> Config:
+    """The config to test with, its inputs checked."""
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
@@ -89,11 +111,12 @@ def _test(args: argparse.Namespace) -> None:
     if _is_first():
         check_file(args.checkpoint, "checkpoint")
         check_data(cfg, ["test"])
-    build_runner(cfg, StrictRunner).test()
+    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
     """The config of the command line, its bases and options merged."""
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     check_file(args.config, "config")
     allow_mmseg_bases()
     cfg = Config.fromfile(args.config)
@@ -140,12 +163,11 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _run(action: Callable[[argparse.Namespace], None], args: argparse.Namespace) -> None:
+@contextmanager
+def _plain_errors() -> Iterator[None]:
     """A wrong input ends with one line instead of a traceback."""
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     try:
-        with secure_checkpoints(args.trust_checkpoint):
-            action(args)
+        yield
     except InputError as error:
         sys.exit(f"error: {error}")
 
@@ -159,11 +181,13 @@ def _paint(cfg: Config, args: argparse.Namespace) -> None:
     hook = cfg.default_hooks.get("visualization")
     if hook is None:
         raise InputError(f"--show and --show-dir need default_hooks.visualization in {args.config}")
-    hook.draw = True
+    hook.update(draw=True, interval=1)
     if args.show:
         hook.update(show=True, wait_time=args.wait_time)
-    if args.show_dir:
+    if args.show_dir and cfg.default_scope == "mmseg":
         cfg.visualizer.save_dir = args.show_dir
+    elif args.show_dir:
+        hook.test_out_dir = args.show_dir
 
 
 def _keep(cfg: Config, out: str) -> None:
