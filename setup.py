@@ -78,6 +78,9 @@ setup(
         "pycocotools",
         "jaxtyping",
         "rich",
+        "filelock",
+        "matplotlib",
+        "Pillow",
         "shapely",
     ],
     extras_require={

@@ -70,15 +70,12 @@ class Attention(BaseModule):
         pos: nn.ModuleDict,
         *,
         qkv_bias: bool = True,
-        attn_drop: float = 0.0,
-        proj_drop: float = 0.0,
         kernel: KernelName = "auto",
     ):
         super().__init__()
-        self.num_heads, self.attn_drop, self.kernel = dims.num_heads, attn_drop, kernel
+        self.num_heads, self.kernel = dims.num_heads, kernel
         self.qkv = nn.Linear(dims.embed_dims, 3 * dims.embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(dims.embed_dims, dims.embed_dims)
-        self.proj_drop = nn.Dropout(proj_drop)
         self.pos = pos
 
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
@@ -90,7 +87,6 @@ class Attention(BaseModule):
             self.qkv.bias,
             self.pos.values(),
             num_heads=self.num_heads,
-            dropout=self.attn_drop if self.training else 0.0,
             kernel=self.kernel,
         )
-        return self.proj_drop(self.proj(out))
+        return self.proj(out)

@@ -107,10 +107,11 @@ class PairwiseDistance(LogitBias):
 
     @staticmethod
     def _distance(z: Tensor, first: int, last: int) -> Tensor:
-        some = z[:, :, first:last]
         square = (z * z).sum(-1)  # [B, h, HW]
-        squared = square[:, :, first:last, None] + square[:, :, None, :]
-        squared = squared - 2 * some @ z.transpose(-1, -2)
+        # Kernels run under autocast, where this product would be in half precision.
+        with torch.autocast(z.device.type, enabled=False):
+            product = z[:, :, first:last] @ z.transpose(-1, -2)
+        squared = square[:, :, first:last, None] + square[:, :, None, :] - 2 * product
         index = torch.arange(z.shape[2], device=z.device)
         apart = (squared > 0) & (index[first:last, None] != index)
         return torch.where(apart, torch.where(apart, squared, 1).sqrt(), 0)

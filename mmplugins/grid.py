@@ -20,7 +20,8 @@ class TokenGrid:
     """`prefix` tokens without position, then `height` x `width` patches in row-major order.
 
     `valid` is True at real patches and None when all are; `mask` is True where a pair of tokens may
-    attend (shifted windows) and None when all may.
+    attend (shifted windows) and None when all may. Geometry is made on `device`, by default that
+    of `valid` or `mask`, else the CPU.
 
     >>> grid = TokenGrid(height=2, width=3, prefix=1)
     >>> grid.num_tokens, grid.coords[4].tolist()
@@ -35,7 +36,7 @@ class TokenGrid:
     prefix: int = 0
     valid: Bool[Tensor, "B HW"] | None = None
     mask: Bool[Tensor, "B 1 N N"] | None = None
-    device: torch.device | str = "cpu"
+    device: torch.device | str | None = None
     _shared: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -102,13 +103,16 @@ class TokenGrid:
             self._shared[key] = make()
         return self._shared[key]
 
+    def _arange(self, length: int) -> Tensor:
+        tensors = [t for t in (self.valid, self.mask) if t is not None]
+        return torch.arange(length, device=self.device or (tensors[0].device if tensors else None))
+
     def _coords(self) -> Tensor:
-        y = torch.arange(self.height, device=self.device)
-        x = torch.arange(self.width, device=self.device)
+        y, x = self._arange(self.height), self._arange(self.width)
         return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flatten(0, 1)  # [HW, 2]
 
     def _displacements(self, length: int) -> Tensor:
-        index = torch.arange(length, device=self.device)
+        index = self._arange(length)
         return index[:, None] - index[None, :]
 
     def _attention_mask(self) -> Tensor | None:

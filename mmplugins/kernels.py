@@ -25,7 +25,7 @@ def eager(
 ) -> Float[Tensor, "B h N d"]:
     """P v + context(p) with p = softmax(q k^T / sqrt(d) + bias) where `mask`, in fp32 or better."""
     precise = torch.promote_types(q.dtype, torch.float32)
-    logits = (q @ k.transpose(-1, -2)).to(precise) * q.shape[-1] ** -0.5
+    logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
     if bias is not None:
         logits = logits + bias.dense()
     if mask is not None:

@@ -29,8 +29,7 @@ def window_attention(
         )
     if grid.mask is not None:
         raise ValueError("a mask between all tokens of the grid cannot be cut into windows")
-    window = min(window[0], grid.height), min(window[1], grid.width)
-    windows_grid = grid.once(("windows", *window, len(x)), lambda: _windows_grid(grid, x, window))
+    windows_grid = grid.once(("windows", *window), lambda: _windows_grid(grid, x, window))
     out = attend(_partition(x.unflatten(1, (grid.height, grid.width)), window), windows_grid)
     return _merge(out, grid, window).flatten(1, 2)
 

@@ -193,6 +193,13 @@ def test_an_unknown_encoder_option_is_named():
         HOST_MODELS.build(cfg)
 
 
+def test_an_option_of_the_hosts_attention_is_never_ignored():
+    cfg = config("mmplugins.DETR")
+    cfg["encoder"]["layer_cfg"]["self_attn_cfg"]["bias"] = False
+    with pytest.raises(TypeError, match="bias"):
+        HOST_MODELS.build(cfg)
+
+
 def test_registered_in_our_scope():
     assert mmplugins.registry.MODELS.get("mmplugins.ConditionalDETR").__module__.startswith(
         "mmplugins"

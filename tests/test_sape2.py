@@ -138,6 +138,16 @@ def test_regions_of_a_mask_are_computed_apart():
     torch.testing.assert_close(b, alone, rtol=0, atol=1e-12)
 
 
+def test_autocast_changes_nothing():
+    """Look-alikes, whose small distance half precision would lose, included."""
+    sape2, (q, k) = encoding().float(), queries_and_keys(8, 9).float()
+    k[:, :, 70] = k[:, :, 3] + 1e-3
+    exact = bias(sape2, q, k, 8, 9)
+    with torch.autocast("cpu", torch.bfloat16):
+        autocast = bias(sape2, q, k, 8, 9)
+    torch.testing.assert_close(autocast, exact, rtol=0, atol=1e-4)
+
+
 def test_single_precision_is_near():
     sape2, (q, k) = encoding(), queries_and_keys(8, 9)
     exact = bias(sape2, q, k, 8, 9)

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmplugins.attention import Attention
 from mmplugins.grid import TokenGrid
+from mmplugins.kernels import KernelName
 from mmplugins.position_encodings.base import Dims
 from mmplugins.window import window_attention
 
@@ -24,6 +25,7 @@ class Block(BaseModule):
         window: (height, width) of windows in patches, or None for global attention.
         mlp_ratio: hidden features of the MLP as a multiple of C.
         drop_path: probability to skip a branch, per sample.
+        kernel: how attention is run.
     """
 
     def __init__(
@@ -35,11 +37,12 @@ class Block(BaseModule):
         window: tuple[int, int] | None = None,
         mlp_ratio: float = 4.0,
         drop_path: float = 0.0,
+        kernel: KernelName = "auto",
     ):
         super().__init__()
         self.window = window
         self.norm1 = LayerNorm(dims.embed_dims)
-        self.attn = Attention(dims, pos, qkv_bias=qkv_bias)
+        self.attn = Attention(dims, pos, qkv_bias=qkv_bias, kernel=kernel)
         self.norm2 = LayerNorm(dims.embed_dims)
         self.mlp = Mlp(dims.embed_dims, int(mlp_ratio * dims.embed_dims))
         self.drop_path = DropPath(drop_path)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from mmplugins.attention import attend
 from mmplugins.grid import TokenGrid
+from mmplugins.kernels import KernelName
 from mmplugins.models.trunk import run_blocks
 from mmplugins.position_encodings.base import Dims, PositionEncoding
 from mmplugins.position_encodings.builder import (
@@ -35,11 +36,13 @@ class EncoderSelfAttention(BaseModule):
         dims: Dims,
         pos: nn.ModuleDict,
         *,
+        kernel: KernelName = "auto",
         dropout: float = 0.0,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
     ):
         super().__init__()
+        self.kernel = kernel
         # As there, `dropout` serves both the attention and the residual branch.
         attn_drop, residual_drop = dropout or attn_drop, dropout
         self.attn = nn.MultiheadAttention(dims.embed_dims, dims.num_heads, attn_drop)
@@ -57,18 +60,23 @@ class EncoderSelfAttention(BaseModule):
             self.pos.values(),
             num_heads=attn.num_heads,
             dropout=attn.dropout if self.training else 0.0,
+            kernel=self.kernel,
         )
         return x + self.drop(attn.out_proj(out))
 
 
 class EncoderLayer(DetrTransformerEncoderLayer):
-    """mmdet's encoder layer with the attention above."""
+    """mmdet's encoder layer with the attention above.
 
-    def __init__(self, dims: Dims, pos: nn.ModuleDict, **layer_cfg):
+    Raises:
+        TypeError: an option of mmdet's attention that this one has not.
+    """
+
+    def __init__(self, dims: Dims, pos: nn.ModuleDict, kernel: KernelName, **layer_cfg):
         super().__init__(**layer_cfg)
-        known = {"dropout", "attn_drop", "proj_drop"}
-        options = {name: v for name, v in self.self_attn_cfg.items() if name in known}
-        self.self_attn = EncoderSelfAttention(dims, pos, **options)
+        in_dims = {"embed_dims", "num_heads", "batch_first"}
+        options = {name: v for name, v in self.self_attn_cfg.items() if name not in in_dims}
+        self.self_attn = EncoderSelfAttention(dims, pos, kernel=kernel, **options)
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         """[B, N, C] tokens of `grid` in and out."""
@@ -85,6 +93,7 @@ class Encoder(DetrTransformerEncoder):
         position_encodings: configs of encodings; the empty list has none.
         grid: (height, width) in tokens that learned tables are made for; other sizes work too.
         with_cp: recompute layers in the backward pass, for memory.
+        kernel: how attention is run: auto, eager or sdpa.
         init_cfg: as in mmengine.
     """
 
@@ -95,9 +104,11 @@ class Encoder(DetrTransformerEncoder):
         position_encodings: Sequence[dict] = (),
         grid: tuple[int, int] = (25, 42),
         with_cp: bool = False,
+        kernel: KernelName = "auto",
         init_cfg: dict | list | None = None,
     ):
-        self.position_encodings, self.grid, self.with_cp = position_encodings, tuple(grid), with_cp
+        self.position_encodings, self.grid = position_encodings, tuple(grid)
+        self.with_cp, self.kernel = with_cp, kernel
         super().__init__(num_layers, layer_cfg, init_cfg=init_cfg)
 
     def _init_layers(self) -> None:
@@ -115,6 +126,7 @@ class Encoder(DetrTransformerEncoder):
             EncoderLayer(
                 dims,
                 build_attention_encodings(self.position_encodings, dims),
+                self.kernel,
                 **deepcopy(self.layer_cfg),
             )
             for _ in range(self.num_layers)
@@ -131,7 +143,7 @@ class EncoderPositions:
     """What both detectors change: the encoder, and who gets to know the grid.
 
     Args:
-        encoder: mmdet's options, and `position_encodings`, `grid` and `with_cp` of `Encoder`.
+        encoder: mmdet's options, and those that `Encoder` adds.
         decoder_pos: False takes the position from the decoder's keys.
     """
 
@@ -141,7 +153,7 @@ class EncoderPositions:
 
     def _init_layers(self) -> None:
         options = self.encoder
-        plain = ("position_encodings", "grid", "with_cp")
+        plain = ("position_encodings", "grid", "with_cp", "kernel")
         self.encoder = {name: v for name, v in options.items() if name not in plain}
         super()._init_layers()
         self.encoder = Encoder(**options)

@@ -6,6 +6,7 @@ https://arxiv.org/abs/2010.11929, windows as in https://arxiv.org/abs/2203.16527
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -13,6 +14,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from mmplugins.grid import TokenGrid
+from mmplugins.kernels import KernelName
 from mmplugins.models.blocks import Block, LayerNorm
 from mmplugins.models.trunk import run_blocks
 from mmplugins.position_encodings.base import Dims
@@ -44,12 +46,14 @@ class ViT(BaseModule):
         out_indices: blocks whose tokens are returned; the last block must be among them.
         window_size: side or (height, width) in patches of the windows that attention stays in; 0
             for global attention everywhere.
-        global_blocks: blocks with global attention though there are windows.
+        global_blocks: blocks with global attention though there are windows; by default the last
+            of each quarter, in a ViT of 12 blocks 2, 5, 8 and 11.
         with_cls_token: put a class token in front; it is never returned.
         mlp_ratio: hidden features of an MLP as a multiple of C.
         qkv_bias: whether q, k and v have a bias.
         drop_path_rate: probability to skip a branch in the last block, rising from 0 in the first.
         with_cp: recompute blocks in the backward pass, for memory.
+        kernel: how attention is run: auto, eager or sdpa.
         final_norm: normalise the output of the last block.
         init_cfg: as in mmengine; by default truncated normal weights.
 
@@ -67,12 +71,13 @@ class ViT(BaseModule):
         position_encodings: Sequence[dict] = (),
         out_indices: Sequence[int] = (11,),
         window_size: int | tuple[int, int] = 0,
-        global_blocks: Sequence[int] = (2, 5, 8, 11),
+        global_blocks: Sequence[int] | None = None,
         with_cls_token: bool = False,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
+        kernel: KernelName = "auto",
         final_norm: bool = True,
         init_cfg: dict | list | None = None,
     ):
@@ -90,7 +95,9 @@ class ViT(BaseModule):
             prefix=int(with_cls_token),
         )
         window = _pair(window_size) if window_size else None
-        _check(dims, out_indices, window)
+        if global_blocks is None:
+            global_blocks = [dims.depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4)]
+        _check(dims, out_indices, window, global_blocks)
         self.dims, self.out_indices, self.with_cp = dims, tuple(out_indices), with_cp
 
         self.patch_embed = PatchEmbed(
@@ -109,7 +116,7 @@ class ViT(BaseModule):
         self.blocks = ModuleList()
         for index in range(dims.depth):
             local = None if index in global_blocks else window
-            block_dims = Dims(**{**vars(dims), "grid": local or dims.grid})
+            block_dims = replace(dims, grid=local or dims.grid)
             self.blocks.append(
                 Block(
                     block_dims,
@@ -118,6 +125,7 @@ class ViT(BaseModule):
                     window=local,
                     mlp_ratio=mlp_ratio,
                     drop_path=drop_path_rate * index / max(dims.depth - 1, 1),
+                    kernel=kernel,
                 )
             )
         self.norm = LayerNorm(dims.embed_dims) if final_norm else nn.Identity()
@@ -157,20 +165,31 @@ class ViT(BaseModule):
 
 def _pair(size: int | Sequence[int]) -> tuple[int, int]:
     """(height, width)."""
-    return (size, size) if isinstance(size, int) else tuple(size)
+    pair = (size, size) if isinstance(size, int) else tuple(size)
+    if len(pair) != 2:
+        raise ValueError(f"a size is one side or (height, width), not {size}")
+    return pair
 
 
 def _arch(arch: str | dict) -> dict:
+    keys = ARCHS["tiny"].keys()
     if isinstance(arch, dict):
+        if arch.keys() != keys:
+            raise ValueError(f"arch: give {', '.join(keys)}, not {', '.join(arch)}")
         return arch
     if arch not in ARCHS:
         raise ValueError(
-            f"unknown arch `{arch}`: use {', '.join(ARCHS)} or a dict like {ARCHS['tiny']}"
+            f"unknown arch `{arch}`: use {', '.join(ARCHS)} or a dict of {', '.join(keys)}"
         )
     return ARCHS[arch]
 
 
-def _check(dims: Dims, out_indices: Sequence[int], window: tuple[int, int] | None) -> None:
+def _check(
+    dims: Dims,
+    out_indices: Sequence[int],
+    window: tuple[int, int] | None,
+    global_blocks: Sequence[int],
+) -> None:
     if not out_indices or sorted(set(out_indices)) != list(out_indices):
         raise ValueError(f"out_indices must rise, without repeats: {out_indices}")
     if out_indices[0] < 0 or out_indices[-1] != dims.depth - 1:
@@ -182,3 +201,5 @@ def _check(dims: Dims, out_indices: Sequence[int], window: tuple[int, int] | Non
         raise ValueError(
             "windows cannot hold a class token: set with_cls_token=False or window_size=0"
         )
+    if window and not set(global_blocks) <= set(range(dims.depth)):
+        raise ValueError(f"global_blocks {global_blocks} must lie in 0..{dims.depth - 1}")

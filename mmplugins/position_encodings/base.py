@@ -58,12 +58,14 @@ class PositionEncoding(BaseModule, ABC):
         equivariant: shifts of whole patches that commute with it. `canvas`: the valid patches move
             within a larger, masked canvas. `roll`: the grid is cyclic.
         other_grid: what happens at a grid it was not trained on.
+        padding_free: an image is encoded alike alone and padded in a batch.
         examples: option sets that the contract tests build.
     """
 
     source: ClassVar[str]
     equivariant: ClassVar[frozenset[Shift]] = frozenset()
     other_grid: ClassVar[str]
+    padding_free: ClassVar[bool] = True
     examples: ClassVar[Sequence[dict]] = ({},)
 
     def reset_parameters(self) -> None:
@@ -75,10 +77,18 @@ class PositionEncoding(BaseModule, ABC):
 
 
 class TokenEncoding(PositionEncoding):
-    """Acts on the residual stream, after each of the blocks `after`; -1 is before block 0."""
+    """Acts on the residual stream, after each of the blocks `after`; -1 is before block 0.
+
+    Raises:
+        TypeError: `after` is no list of block indices.
+    """
 
     def __init__(self, *, after: Sequence[int] = (-1,)):
         super().__init__()
+        if not isinstance(after, Sequence) or not after:
+            raise TypeError(
+                f"{type(self).__name__}: after={after!r} must be a list of block indices"
+            )
         self.after = tuple(after)
 
     @abstractmethod

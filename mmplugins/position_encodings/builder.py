@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from mmengine.model import ModuleDict
+from torch import Tensor
 
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings.base import (
@@ -42,7 +43,7 @@ def build_token_encodings(cfgs: Iterable, dims: Dims) -> ModuleDict:
     return ModuleDict({str(index): _named(encodings) for index, encodings in places.items()})
 
 
-def encode_tokens(pos: ModuleDict, index: int, x, grid: TokenGrid):
+def encode_tokens(pos: ModuleDict, index: int, x: Tensor, grid: TokenGrid) -> Tensor:
     """`x` after the token encodings of block `index`; -1 is before the first block."""
     if str(index) in pos:
         for encoding in pos[str(index)].values():
@@ -52,11 +53,14 @@ def encode_tokens(pos: ModuleDict, index: int, x, grid: TokenGrid):
 
 def _build(cfgs: Iterable, dims: Dims, kind: type[PositionEncoding]) -> list[PositionEncoding]:
     """Instances of the encodings of `kind`; of all others only the type is looked up."""
-    return [
-        POSITION_ENCODINGS.build(cfg, default_args=dict(dims=dims))
-        for cfg in cfgs
-        if issubclass(position_encoding_class(cfg, POSITION_ENCODINGS), kind)
-    ]
+    encodings = []
+    for cfg in cfgs:
+        found = position_encoding_class(cfg, POSITION_ENCODINGS)
+        if not issubclass(found, PositionEncoding):
+            raise TypeError(f"{found.__name__} is no TokenEncoding or AttentionEncoding")
+        if issubclass(found, kind):
+            encodings.append(POSITION_ENCODINGS.build(cfg, default_args=dict(dims=dims)))
+    return encodings
 
 
 def _named(encodings: Iterable[PositionEncoding]) -> ModuleDict:

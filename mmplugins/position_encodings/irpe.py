@@ -53,13 +53,11 @@ class IRPE(AttentionEncoding):
     def logit_bias(self, q: Tensor, k: Tensor, grid: TokenGrid) -> BucketedContent:
         """The scaled product of each query with the vector of its bucket."""
         lookup = (q * q.shape[-1] ** -0.5) @ self.table.to(q.dtype)  # [B, h, N, K]
-        rows, cols = grid.once(("irpe", self.ratio), lambda: self._buckets(grid, q.device))
+        rows, cols = grid.once(("irpe", self.ratio), lambda: self._buckets(grid))
         return BucketedContent(lookup, rows, cols, side=self.side, prefix=grid.prefix)
 
-    def _buckets(
-        self, grid: TokenGrid, device: torch.device
-    ) -> tuple[Int[Tensor, "H H"], Int[Tensor, "W W"]]:
-        displacements = grid.row_displacements.to(device), grid.col_displacements.to(device)
+    def _buckets(self, grid: TokenGrid) -> tuple[Int[Tensor, "H H"], Int[Tensor, "W W"]]:
+        displacements = grid.row_displacements, grid.col_displacements
         return tuple(piecewise_index(d, self.ratio) + self.side // 2 for d in displacements)
 
 
@@ -70,7 +68,7 @@ def piecewise_index(x: Int[Tensor, "*n"], ratio: float) -> Int[Tensor, "*n"]:
     [-3, 0, 1, 2, 2, 3]
     """
     alpha, beta, gamma = ratio, 2 * ratio, 8 * ratio
-    distance = x.abs().double()
+    distance = x.abs().float()
     beyond = torch.log(distance.clamp(min=alpha) / alpha) / math.log(gamma / alpha)
     # The cut at the fractional beta comes before the integer, as in the authors' tables.
     far = (alpha + beyond * (beta - alpha)).round().clamp(max=beta).long()

@@ -4,8 +4,9 @@
 
 Source: https://arxiv.org/abs/2010.11929. Acts on the tokens before block 0; reads absolute
 coordinates. At another grid E is resized bicubically, in the forward pass and when a checkpoint of
-another training grid is loaded. Deviation: E is kept as a picture instead of timm's flat
-`pos_embed`, so that its grid, square or not, is known from its shape.
+another training grid is loaded; in a padded batch it is spread over the padded grid, so that an
+image's encoding depends on what it is batched with, as it does in the hosts. Deviation: E is kept
+as a picture instead of timm's flat `pos_embed`, so that its shape tells its grid, square or not.
 """
 
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ class LearnedAPE(TokenEncoding):
 
     source = "https://arxiv.org/abs/2010.11929"
     other_grid = "bicubic resize"
+    padding_free = False
 
     def __init__(self, dims: Dims, *, after: Sequence[int] = (-1,)):
         super().__init__(after=after)

@@ -42,7 +42,7 @@ class SinCos2D(TokenEncoding):
         return x + grid.once(key, lambda: self._encode(grid, x))
 
     def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "N C"]:
-        phase = _phase(grid.coords.to(x.device), self.quarter, self.temperature, x.dtype)
+        phase = _phase(grid.coords, self.quarter, self.temperature, x.dtype)
         code = torch.stack([phase.sin(), phase.cos()], dim=-2).flatten(-3)  # [HW, C]
         return F.pad(code, (0, 0, grid.prefix, 0)).to(x.dtype)
 
