@@ -36,7 +36,10 @@ def main() -> None:
     )
     args = parser.parse_args()
 
-    make_benchmark(args.data, BenchmarkOptions(), jobs=os.cpu_count() or 1)
+    try:
+        make_benchmark(args.data, BenchmarkOptions(), jobs=os.cpu_count() or 1)
+    except FileExistsError as error:
+        sys.exit(f"error: {error}")
     names = ["nope", *(name for name in args.encodings if name != "nope")]
     # Small models gain little from many threads: side by side they finish sooner.
     jobs = min(len(names), os.cpu_count() or 1)
@@ -51,7 +54,9 @@ def main() -> None:
 def train(name: str, work_dir: Path) -> dict[str, float]:
     """Scores of a trained model; trained now unless it has been, from where it was stopped."""
     try:
-        return read_scores(work_dir)
+        scores = read_scores(work_dir)
+        print(f"{name}: trained before; remove {work_dir} to train again", flush=True)
+        return scores
     except FileNotFoundError:
         print(f"{name}: training; all it says goes to {work_dir}", flush=True)
     process = subprocess.Popen(
