@@ -23,6 +23,7 @@ train_dataloader = dict(
 )
 train_evaluator = [dict(type="CocoMetric", ann_file=data_root + "/annotations.json")]
 """
+CLASSES = "train_dataloader.dataset.metainfo.classes"
 ANNOTATIONS = dict(
     images=[dict(id=1)],
     categories=[dict(id=3, name="cat"), dict(id=7, name="dog")],
@@ -101,9 +102,43 @@ def test_category_that_the_file_does_not_list(root: Path) -> None:
     check(config(root), f"{root}/annotations.json: {said}")
 
 
-def test_category_that_the_dataset_does_not_list(root: Path) -> None:
-    cfg = config(root, **{"train_dataloader.dataset.metainfo.classes": ["cat"]})
-    check(cfg, "annotation 11 has category_id 7 (`dog`), which is not among the classes of")
+def test_classes_may_be_some_of_the_file(root: Path) -> None:
+    """The hosts' documented way to train on a part of COCO."""
+    check_data(config(root, **{CLASSES: ["dog"]}), ["train"])
+    names = root / "names.txt"
+    names.write_text("dog\n")
+    check_data(config(root, **{CLASSES: str(names)}), ["train"])
+
+
+def test_classes_that_the_file_lacks(root: Path) -> None:
+    cfg = config(root, **{CLASSES: ["cow", "dog", "hen"]})
+    check(cfg, f"{CLASSES}: cow, hen not among the categories of {root}/annotations.json: cat, dog")
+
+
+def test_panoptic_annotations_pass(root: Path) -> None:
+    segments = [dict(id=5, category_id=3)]
+    write(root, annotations=[dict(image_id=1, file_name="1.png", segments_info=segments)])
+    check_data(config(root), ["train"])
+
+
+def test_json_of_a_dataset_in_another_form_passes(root: Path) -> None:
+    (root / "annotations.json").write_text("[]")
+    check_data(config(root, **{"train_dataloader.dataset.type": "CocoCaptionDataset"}), ["train"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(data_root="s3://bucket/coco"),
+        dict(ann_file=None),
+        dict(ann_file=["a.json", "b.json"]),
+        dict(ann_file="https://example.org/a.json", data_prefix=dict(img="s3://bucket/images")),
+    ],
+)
+def test_what_cannot_be_looked_up_passes(root: Path, options: dict) -> None:
+    cfg = config(root, **{"train_evaluator.0.ann_file": "s3://bucket/a.json"})
+    cfg.train_dataloader.dataset.update(options)
+    check_data(cfg, ["train"])
 
 
 def test_classes_of_the_dataset_type(root: Path) -> None:

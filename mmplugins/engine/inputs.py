@@ -7,6 +7,7 @@ from os import environ
 from pathlib import Path
 
 from mmengine.config import Config
+from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
 
 # How a config names an environment variable and its default.
@@ -19,7 +20,7 @@ class InputError(ValueError):
 
 def check_file(path: str, what: str) -> None:
     """Refuse a local `path` that does not exist; URLs pass."""
-    if "://" not in path and not Path(path).expanduser().is_file():
+    if _is_local(path) and not Path(path).expanduser().is_file():
         raise InputError(f"{what}: no such file `{path}`")
 
 
@@ -33,46 +34,61 @@ def check_data(cfg: Config, phases: Sequence[str]) -> None:
     for phase in phases:
         key = f"{phase}_dataloader"
         for place, dataset in _datasets(cfg.get(key), key):
-            for name, path in _paths(dataset):
-                if not path.exists():
-                    raise InputError(_missing(f"{place}.{name}", path, cfg))
-            annotations = dataset.get("ann_file", "")
-            path = _join(dataset.get("data_root"), annotations)
-            if annotations.endswith(".json") and path not in checked:
-                checked.add(path)
-                check_categories(path, _classes(dataset, cfg), place)
+            paths = dict(_paths(dataset))
+            _check_paths(place, paths, cfg)
+            path, chosen = paths.get("ann_file"), _chosen(dataset)
+            if path and (path, chosen) not in checked:
+                checked.add((path, chosen))
+                kind = _kind(dataset, cfg)
+                if hasattr(kind, "COCOAPI"):
+                    check_categories(path, place, chosen, kind.METAINFO.get("classes"))
         evaluators = cfg.get(f"{phase}_evaluator") or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
-            path = evaluator.get("ann_file")
-            if path and not Path(path).exists():
-                raise InputError(_missing(f"{phase}_evaluator.ann_file", Path(path), cfg))
+            paths = dict(_paths(dict(ann_file=evaluator.get("ann_file"))))
+            _check_paths(f"{phase}_evaluator", paths, cfg)
 
 
-def check_categories(path: Path, classes: Sequence[str] | None, place: str) -> None:
-    """Refuse COCO annotations of a category that the file or the dataset does not list.
+def check_categories(
+    path: Path, place: str, chosen: Sequence[str] | None, known: Sequence[str] | None
+) -> None:
+    """Refuse COCO annotations whose categories and the dataset's classes do not go together.
+
+    Args:
+        path: file of the annotations.
+        place: config key of the dataset.
+        chosen: classes that the config names, which may be some of the file's; the hosts would
+            drop those that the file has not, and shift the labels of all after them.
+        known: classes of the dataset's type, in force where the config names none.
 
     Raises:
-        InputError: naming the file, the annotation and its category.
+        InputError: naming the file, and the annotation and its category or the missing classes.
     """
     try:
         coco = json.loads(path.read_bytes())
         names = {category["id"]: category["name"] for category in coco["categories"]}
-        pairs = [(ann["id"], ann["category_id"]) for ann in coco.get("annotations", [])]
-    except (ValueError, KeyError, TypeError) as error:
+        annotations = coco.get("annotations", [])
+        # Panoptic annotations have their categories, and their ids, segment by segment.
+        pairs = [(a.get("id"), a["category_id"]) for a in annotations if "category_id" in a]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"{place}.ann_file: `{path}` is not in COCO form ({type(error).__name__}: {error})"
         ) from error
+    if missing := [name for name in chosen or () if name not in names.values()]:
+        raise InputError(
+            f"{place}.metainfo.classes: {', '.join(missing)} not among the categories of {path}: "
+            f"{', '.join(names.values())}"
+        )
     for annotation, category in pairs:
         if category not in names:
             raise InputError(
                 f"{path}: annotation {annotation} has category_id {category}, which `categories` "
                 f"does not list; it lists {sorted(names)}"
             )
-        if classes and names[category] not in classes:
+        if not chosen and known and names[category] not in known:
             raise InputError(
                 f"{path}: annotation {annotation} has category_id {category} "
                 f"(`{names[category]}`), which is not among the classes of {place}: "
-                f"{', '.join(classes)}. Name all classes in {place}.metainfo.classes"
+                f"{', '.join(known)}. Name the classes to train on in {place}.metainfo.classes"
             )
 
 
@@ -90,34 +106,50 @@ def _datasets(cfg: dict | None, key: str) -> Iterator[tuple[str, dict]]:
 
 
 def _paths(dataset: dict) -> Iterator[tuple[str, Path]]:
-    """What must exist, the root first, since a wrong root explains all else."""
+    """Local paths that must exist, the root first, since a wrong root explains all else."""
     root = dataset.get("data_root") or ""
+    if not _is_local(root):
+        return
     if root:
         yield "data_root", Path(root)
-    if dataset.get("ann_file"):
-        yield "ann_file", _join(root, dataset["ann_file"])
-    for name, prefix in (dataset.get("data_prefix") or {}).items():
-        if prefix:
-            yield f"data_prefix.{name}", _join(root, prefix)
+    prefixes = dataset.get("data_prefix") or {}
+    places = {f"data_prefix.{name}": prefix for name, prefix in prefixes.items()}
+    for name, path in {"ann_file": dataset.get("ann_file"), **places}.items():
+        if path and _is_local(path):
+            yield name, Path(root) / path  # an absolute path leaves the root out, as in the hosts
 
 
-def _join(root: str | None, path: str) -> Path:
-    return Path(root or "") / path  # an absolute path leaves the root out, as in the hosts
+def _is_local(path: object) -> bool:
+    """Neither a URL nor what only some datasets understand, such as a list of files."""
+    return isinstance(path, str | Path) and "://" not in str(path)
 
 
-def _classes(dataset: dict, cfg: Config) -> Sequence[str] | None:
-    """Classes from the config, else from the dataset's class."""
-    if classes := (dataset.get("metainfo") or {}).get("classes"):
-        return (classes,) if isinstance(classes, str) else classes
+def _kind(dataset: dict, cfg: Config) -> type | None:
+    """The class of a dataset's config."""
+    if not isinstance(dataset["type"], str):
+        return dataset["type"]
     with DATASETS.switch_scope_and_registry(cfg.get("default_scope")) as registry:
-        return getattr(registry.get(dataset["type"]), "METAINFO", {}).get("classes")
+        return registry.get(dataset["type"])
 
 
-def _missing(key: str, path: Path, cfg: Config) -> str:
-    message = f"{key}: `{path}` does not exist"
-    for variable, default in VARIABLE.findall(cfg.text):
-        root = Path(environ.get(variable, default))
-        if path == root or root in path.parents:
-            state = "is set to" if variable in environ else "is not set, its default is"
-            return f"{message}. The environment variable {variable} {state} `{root}`"
-    return message
+def _chosen(dataset: dict) -> tuple[str, ...] | None:
+    """Classes that the config names; like mmengine, one string is a file of them or one class."""
+    classes = (dataset.get("metainfo") or {}).get("classes")
+    if isinstance(classes, str):
+        classes = list_from_file(classes) if Path(classes).is_file() else [classes]
+    return tuple(classes) if classes else None
+
+
+def _check_paths(place: str, paths: dict[str, Path], cfg: Config) -> None:
+    """Refuse what does not exist, and name the environment variable it comes from."""
+    for name, path in paths.items():
+        if path.exists():
+            continue
+        message = f"{place}.{name}: `{path}` does not exist"
+        for variable, default in VARIABLE.findall(cfg.text):
+            root = Path(environ.get(variable, default))
+            if path == root or root in path.parents:
+                state = "is set to" if variable in environ else "is not set, its default is"
+                message += f". The environment variable {variable} {state} `{root}`"
+                break
+        raise InputError(message)
