@@ -6,7 +6,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import BaseDataset, DefaultSampler
+from mmengine.dataset import BaseDataset, ConcatDataset, DefaultSampler, RepeatDataset
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import DataLoader
 
@@ -99,9 +99,29 @@ def test_seeds_of_different_places_differ() -> None:
     assert len(values) == 4
 
 
-def test_hook_refuses_data_that_depend_on_history() -> None:
-    class Runner:
-        train_dataloader = DataLoader(DATASET, 2, sampler=DefaultSampler(DATASET, seed=0))
+class Run:
+    """What the hook looks at of a runner."""
 
+    def __init__(self, dataset, sampler: type = SeededSampler):
+        self.train_dataloader = DataLoader(dataset, 2, sampler=sampler(dataset, seed=0))
+
+
+def test_hook_refuses_a_sampler_that_depends_on_history() -> None:
+    SeedIterationHook().before_train(Run(DATASET))
     with pytest.raises(TypeError, match=r"must be SeededSampler .*, not DefaultSampler"):
-        SeedIterationHook().before_train(Runner)
+        SeedIterationHook().before_train(Run(DATASET, DefaultSampler))
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        ConcatDataset([DATASET, DATASET]),
+        RepeatDataset(DATASET, 2),
+        Images(pipeline=[dice, SeedSample()]),
+        Images(pipeline=[]),
+    ],
+    ids=["concatenated", "repeated", "seeded late", "not seeded"],
+)
+def test_hook_refuses_a_dataset_whose_samples_are_not_seeded_first(dataset) -> None:
+    with pytest.raises(TypeError, match=f"begins with SeedSample, .* {type(dataset).__name__}"):
+        SeedIterationHook().before_train(Run(dataset))

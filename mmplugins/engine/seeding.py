@@ -90,7 +90,8 @@ class SeedIterationHook(Hook):
     """Seeds each training iteration by (seed, iteration, rank).
 
     Raises:
-        TypeError: the training data are not drawn by a seeded sampler.
+        TypeError: the training data are not drawn by a seeded sampler, or their dataset is a
+            wrapper, or does not begin with `SeedSample`.
     """
 
     def before_train(self, runner: Runner) -> None:
@@ -102,6 +103,15 @@ class SeedIterationHook(Hook):
                 "SeedIterationHook promises exact resuming, so train_dataloader.sampler must be "
                 f"SeededSampler or SeededInfiniteSampler, not {type(sampler).__name__}: set it, "
                 "with SeedSample in front of the pipeline, or take the hook out of custom_hooks"
+            )
+        # A wrapper gives its dataset plain indices: the samples would not be seeded.
+        transforms = getattr(getattr(loader.dataset, "pipeline", None), "transforms", None)
+        if not transforms or not isinstance(transforms[0], SeedSample):
+            raise TypeError(
+                "SeedIterationHook promises exact resuming, so train_dataloader.dataset must be a "
+                "plain dataset whose pipeline begins with SeedSample, which this "
+                f"{type(loader.dataset).__name__} is not: change it, or take the hook out of "
+                "custom_hooks"
             )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: object = None) -> None:
