@@ -9,12 +9,15 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DATASETS, MODELS, DefaultScope, init_default_scope
+from torch import nn
 
 from mmplugins.engine import SeedSample
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(CONFIGS.glob("[a-z]*/*.py"))
+VIT_LEAVES = [leaf for leaf in LEAVES if "vit-" in leaf.name]
 PIPELINES = [leaf for leaf in LEAVES if "-nope_" in leaf.name]
 ENCODINGS = {
     "nope": [],
@@ -71,7 +74,8 @@ def test_leaf_is_its_pipeline_with_another_encoding(leaf: Path) -> None:
     assert pipeline in PIPELINES
     ours, base = Config.fromfile(leaf), Config.fromfile(pipeline)
     encodings = encoder_of(ours).pop("position_encodings")
-    assert [encoding["type"] for encoding in encodings] == ENCODINGS[token]
+    published = {"IRPE": dict(ratio=2.0)} if "detr" in leaf.parent.name else {}
+    assert encodings == [dict(type=t, **published.get(t, {})) for t in ENCODINGS[token]]
     assert encoder_of(base).pop("position_encodings") == []
     assert ours.to_dict() == base.to_dict()
 
@@ -84,8 +88,30 @@ def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
     assert rules[".pos."] == dict(decay_mult=0.0)
     learned = {"LearnedAPE", "PEG", "IRPE", "SaPE2"}
     expected = any(e["type"] in learned for e in encoder_of(cfg).position_encodings)
-    for key in rules:
+    for key in rules.keys() - {"cls_token"}:  # an option of the backbone that no leaf takes
         assert any(key in name for name in names) == (expected or key != ".pos."), key
+
+
+@pytest.mark.parametrize("leaf", VIT_LEAVES, ids=name_of)
+def test_norms_and_encodings_of_vits_do_not_decay(leaf: Path) -> None:
+    cfg = Config.fromfile(leaf)
+    cfg.model.backbone.update(with_cls_token=cfg.default_scope == "mmseg")
+    model = build(cfg)
+    wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    decays = {
+        id(p): group["weight_decay"] for group in wrapper.param_groups for p in group["params"]
+    }
+    norms = (nn.LayerNorm, nn.GroupNorm, nn.modules.batchnorm._BatchNorm)
+    free = {
+        id(p)
+        for module in model.modules()
+        if isinstance(module, norms)
+        for p in module.parameters()
+    }
+    assert free
+    for name, parameter in model.named_parameters():
+        exempt = id(parameter) in free or ".pos." in name or "cls_token" in name
+        assert (decays[id(parameter)] == 0) == exempt, name
 
 
 @pytest.mark.parametrize("leaf", PIPELINES, ids=name_of)

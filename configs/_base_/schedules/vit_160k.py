@@ -6,10 +6,11 @@ optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
     paramwise_cfg=dict(
+        norm_decay_mult=0.0,
         custom_keys={
-            "norm": dict(decay_mult=0.0),
+            "cls_token": dict(decay_mult=0.0),
             ".pos.": dict(decay_mult=0.0),
-        }
+        },
     ),
 )
 param_scheduler = [
