@@ -5,10 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS
 
-from mmplugins.engine.inputs import InputError, check_data, check_file
+from mmplugins.engine.inputs import InputError, check_data, check_file, check_model
 
+CONFIGS = Path(__file__).parents[1] / "configs"
 CONFIG = """
 data_root = "{{$MMPLUGINS_NUCLEI:data/nuclei}}"
 default_scope = "mmdet"
@@ -161,3 +165,40 @@ def test_check_file(tmp_path: Path) -> None:
     check_file(__file__, "checkpoint")
     with pytest.raises(InputError, match=f"checkpoint: no such file `{tmp_path}`"):
         check_file(str(tmp_path), "checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "said"),
+    [
+        (dict(type="SaPE3"), "unknown position encoding `SaPE3`; registered: "),
+        (dict(type="SaPE2", num_position=3), "no option `num_position`, did you mean `num_pos"),
+        (dict(type="PEG", after=(99,)), "PEG: after=(99,) names block 99, but blocks are 0 to"),
+        ('dict(type="PEG")', "position_encodings is a list of dict(type='...', option=...)"),
+    ],
+)
+@pytest.mark.parametrize("leaf", ["detr/detr_r50", "upernet/vit-s16"])
+def test_encoding_that_does_not_fit(leaf: str, encoding: dict | str, said: str) -> None:
+    (file,) = CONFIGS.glob(f"{leaf}-nope_*.py")
+    cfg = Config.fromfile(file)
+    check_model(cfg)
+    (cfg.model.get("encoder") or cfg.model.backbone).position_encodings = [encoding]
+    with pytest.raises(InputError, match=f"^model: .*{re.escape(said)}.*$"):
+        check_model(cfg)
+
+
+@MODELS.register_module()
+class Foreign(BaseModel):
+    """A model that needs numbers while it is built; `wrong` is a mistake of its own."""
+
+    def __init__(self, *, wrong: bool):
+        super().__init__()
+        if wrong:
+            raise ValueError("wrong")
+        self.steps = torch.linspace(0, 1, 3).tolist()
+
+    def forward(self) -> None: ...
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+def test_model_of_others_is_left_to_the_runner(wrong: bool) -> None:
+    check_model(Config(dict(default_scope="mmdet", model=dict(type="Foreign", wrong=wrong))))

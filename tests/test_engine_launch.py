@@ -3,16 +3,19 @@
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import (
+    build_runner,
     configure_testing,
     configure_training,
     load_config,
     testing_parser,
     training_parser,
 )
+from mmplugins.engine.runner import StrictRunner
 
 CONFIG = """
 default_scope = "{scope}"
@@ -122,3 +125,27 @@ def test_scope_is_needed(file: Path) -> None:
 def test_config_must_exist(file: Path) -> None:
     with pytest.raises(InputError, match=r"^config: no such file `none\.py`"):
         load_config(training_parser().parse_args(["none.py"]))
+
+
+@pytest.mark.parametrize("text", ["a=[dict(b=1,c=2),dict(b=1)]", "a=[(1]", "a"])
+def test_options_that_cannot_be_read(file: Path, text: str) -> None:
+    with pytest.raises(InputError, match="--cfg-options takes numbers, words and lists of them"):
+        training(file, "--cfg-options", text)
+
+
+@pytest.mark.parametrize("launcher", ["slurm", "mpi"])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="these launchers work with GPUs")
+def test_launchers_that_need_gpus(file: Path, launcher: str) -> None:
+    with pytest.raises(InputError, match=f"--launcher {launcher} needs GPUs"):
+        build_runner(training(file, "--launcher", launcher), StrictRunner)
+
+
+@pytest.mark.parametrize("variable", ["RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"])
+def test_first_process_alone_checks(
+    file: Path, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "1")
+    training(file, "--resume", "none.pth")
+    monkeypatch.setenv(variable, "0")
+    with pytest.raises(InputError, match=r"no such file `none\.pth`"):
+        training(file, "--resume", "none.pth")

@@ -188,6 +188,16 @@ def test_labels_of_augmented_tests_are_kept_and_painted(
         ("test.py", ["none.pth", "--tta"], "--tta needs tta_model and tta_pipeline in"),
         ("test.py", ["none.pth", "--out", "some"], "--out of a detector is a .pkl file"),
         ("train.py", ["--cfg-options", "default_scope=None"], "does not say its default_scope"),
+        (
+            "train.py",
+            ["--cfg-options", "model.backbone.position_encodings.0.type=SaPE3"],
+            "error: model: unknown position encoding `SaPE3`; registered: ",
+        ),
+        (
+            "train.py",
+            ["--cfg-options", "model.backbone.position_encodings=[dict(type='SaPE2')]"],
+            "error: model: position_encodings is a list of dict(type='...', option=...)",
+        ),
     ],
 )
 def test_wrong_input_is_one_line_and_leaves_nothing(

@@ -2,13 +2,16 @@
 
 import json
 import re
+import traceback
 from collections.abc import Iterator, Sequence
+from copy import deepcopy
 from os import environ
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, MODELS
 
 # How a config names an environment variable and its default.
 VARIABLE = re.compile(r"\{\{\s*\$(\w+)\s*:\s*(\S*?)\s*\}\}")
@@ -46,6 +49,26 @@ def check_data(cfg: Config, phases: Sequence[str]) -> None:
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             paths = dict(_paths(dict(ann_file=evaluator.get("ann_file"))))
             _check_paths(f"{phase}_evaluator", paths, cfg)
+
+
+def check_model(cfg: Config) -> None:
+    """Refuse options of our models and encodings that do not fit, before a runner writes anything.
+
+    Builds the model without memory or weights. A model that cannot be built so, or is refused by
+    somebody else's code, is left to the runner.
+
+    Raises:
+        InputError: with the message of the model or encoding.
+    """
+    try:
+        with MODELS.switch_scope_and_registry(cfg.default_scope) as registry, torch.device("meta"):
+            registry.build(deepcopy(cfg.get("model")))
+    except Exception as error:
+        *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+        module = frame.f_globals["__name__"]
+        ours = module.startswith("mmplugins.")
+        if ours and isinstance(error, KeyError | TypeError | ValueError):
+            raise InputError(f"model: {error.args[0]} (says {module})") from error
 
 
 def check_categories(

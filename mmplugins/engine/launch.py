@@ -12,7 +12,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmplugins.compat import allow_mmseg_bases, secure_checkpoints
-from mmplugins.engine.inputs import InputError, check_data, check_file
+from mmplugins.engine.inputs import InputError, check_data, check_file, check_model
 from mmplugins.engine.runner import StrictRunner
 
 
@@ -92,6 +92,7 @@ def configure_training(args: argparse.Namespace) -> Config:
         if cfg.get("load_from"):
             check_file(cfg.load_from, "--resume" if args.resume else "load_from")
         check_data(cfg, ["train", "val"])
+        check_model(cfg)
     return cfg
 
 
@@ -111,6 +112,7 @@ def configure_testing(args: argparse.Namespace) -> Config:
     if _is_first():
         check_file(args.checkpoint, "checkpoint")
         check_data(cfg, ["test"])
+        check_model(cfg)
     return cfg
 
 
@@ -130,6 +132,8 @@ def load_config(args: argparse.Namespace) -> Config:
 
 def build_runner(cfg: Config, runner: type[Runner]) -> Runner:
     """The runner; processes of torchrun also get together where there are no GPUs."""
+    if cfg.launcher in ("slurm", "mpi") and not torch.cuda.is_available():
+        raise InputError(f"--launcher {cfg.launcher} needs GPUs, pytorch (torchrun) does not")
     if cfg.launcher == "pytorch" and not torch.cuda.is_available():
         # mmengine would ask for a GPU twice: to join the group, and to wrap the model.
         torch.distributed.init_process_group("gloo")
@@ -149,7 +153,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=_Options,
         metavar="KEY=VALUE",
         help="change the config: key.of.it=value, lists as key='[a,b]'",
     )
@@ -163,6 +167,19 @@ def _parser(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+class _Options(DictAction):
+    """mmengine's, which recurses without end into what it cannot read, such as two dict(...)."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (RecursionError, AssertionError, ValueError) as error:
+            raise InputError(
+                f"{option_string} takes numbers, words and lists of them, not "
+                f"{' '.join(values)}: name each key, as in a.list.0.type=PEG"
+            ) from error
+
+
 @contextmanager
 def _plain_errors() -> Iterator[None]:
     """A wrong input ends with one line instead of a traceback."""
@@ -173,8 +190,9 @@ def _plain_errors() -> Iterator[None]:
 
 
 def _is_first() -> bool:
-    """Whether this process is the one that checks and speaks; torchrun's or Slurm's first."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+    """Whether this process, the first of torchrun's, MPI's or Slurm's, checks and speaks."""
+    ranks = map(os.environ.get, ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"))
+    return next(filter(None, ranks), "0") == "0"
 
 
 def _paint(cfg: Config, args: argparse.Namespace) -> None:
