@@ -22,7 +22,7 @@ DISTRIBUTIONS: dict[Family, dict[str, tuple[str, ...]]] = {
         "mmseg": ("mmsegmentation",),
     },
 }
-EXTRAS = "`pip install mmplugins[onedl]` or `pip install mmplugins[openmmlab]`"
+EXTRAS = "`pip install 'mmplugins[onedl]'` or `pip install 'mmplugins[openmmlab]'`"
 
 
 def module_folder(module: str) -> Path | None:
