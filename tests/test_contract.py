@@ -26,7 +26,6 @@ from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import AttentionEncoding, Dims
 from mmplugins.registry import POSITION_ENCODINGS
 
-pytestmark = pytest.mark.family
 each_case = pytest.mark.parametrize("cfg", CASES, ids=case_id)
 each_prefix = pytest.mark.parametrize("prefix", [0, 1, 2])
 
@@ -216,7 +215,7 @@ def test_traces():
     assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     cfg=st.sampled_from(CASES),
     height=st.integers(1, 6),

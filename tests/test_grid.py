@@ -12,8 +12,6 @@ from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import Dims, irpe
 from mmplugins.registry import POSITION_ENCODINGS
 
-pytestmark = pytest.mark.family
-
 
 @pytest.mark.parametrize("module", [grid_module, irpe])
 def test_examples_of_the_docstrings(module):

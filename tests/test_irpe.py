@@ -9,8 +9,6 @@ from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import IRPE, Dims
 from mmplugins.position_encodings.irpe import piecewise_index
 
-pytestmark = pytest.mark.family
-
 
 @pytest.mark.parametrize(
     ("ratio", "first"),

@@ -10,7 +10,6 @@ import torch
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import Dims, SaPE2
 
-pytestmark = pytest.mark.family
 HEADS, D, P = 2, 5, 4
 
 

@@ -9,7 +9,6 @@ from layers import tokens
 from mmplugins.grid import TokenGrid
 from mmplugins.window import window_attention
 
-pytestmark = pytest.mark.family
 sides = st.integers(1, 7)
 
 
