@@ -55,10 +55,10 @@ def train(name: str, work_dir: Path) -> dict[str, float]:
     """Scores of a trained model; trained now unless it has been, from where it was stopped."""
     try:
         scores = read_scores(work_dir)
-        print(f"{name}: trained before; remove {work_dir} to train again", flush=True)
+        say(f"{name}: trained before; remove {work_dir} to train again")
         return scores
     except FileNotFoundError:
-        print(f"{name}: training; all it says goes to {work_dir}", flush=True)
+        say(f"{name}: training; all it says goes to {work_dir}")
     process = subprocess.Popen(
         [
             *(sys.executable, ROOT / "tools/train.py", ROOT / CONFIG.format(name)),
@@ -72,10 +72,16 @@ def train(name: str, work_dir: Path) -> dict[str, float]:
     for line in process.stdout:
         last.append(line)
         if "Epoch(" in line:
-            print(f"{name}: {line.partition('INFO - ')[2].strip()}", flush=True)
+            say(f"{name}: {line.partition('INFO - ')[2].strip()}")
     if process.wait():
         raise SystemExit("".join(last))
     return read_scores(work_dir)
+
+
+def say(text: str) -> None:
+    """One whole line at once, whichever thread says it."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def compare(scores: dict[str, dict[str, float]]) -> Table:
