@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -148,8 +149,7 @@ def make_chunks(root: Path, options: BenchmarkOptions, jobs: int) -> None:
         if not path.exists()
     ]
     with started(todo, min(jobs, len(todo))) as results:
-        for _ in track(results, "Drawing scenes", total=len(todo)):
-            pass
+        deque(track(results, "Drawing scenes", total=len(todo)), maxlen=0)  # run to the end
 
 
 @contextmanager
