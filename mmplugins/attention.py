@@ -1,6 +1,6 @@
 """The only attention. Every encoding acts in it through the hooks of `AttentionEncoding`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -11,6 +11,36 @@ from mmplugins.bias import LogitBias
 from mmplugins.grid import TokenGrid
 from mmplugins.kernels import KernelName, choose_kernel
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
+
+
+def project(
+    x: Float[Tensor, "B N C"],
+    grid: TokenGrid,
+    weight: Float[Tensor, "C3 C"],
+    bias: Float[Tensor, " C3"] | None,
+    encodings: Sequence[AttentionEncoding],
+    *,
+    num_heads: int,
+) -> tuple[Tensor, Tensor, Tensor, LogitBias | None]:
+    """Rotated q and k, v, each [B, h, N, d], and what is added to the logits.
+
+    `q, k = W_qk inputs(x)`, `v = W_v x`; biases read q and k before rotation, so that no content
+    bias reads absolute position out of them and the order of the list does not matter.
+    """
+    positioned = x
+    for encoding in encodings:
+        positioned = encoding.inputs(positioned, grid)
+    if positioned is x:
+        q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
+    else:
+        qk = 2 * x.shape[-1]
+        q, k = F.linear(positioned, weight[:qk], bias if bias is None else bias[:qk]).chunk(2, -1)
+        v = F.linear(x, weight[qk:], bias if bias is None else bias[qk:])
+    q, k, v = (t.unflatten(-1, (num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, h, N, d]
+    logit_bias = LogitBias.sum([encoding.logit_bias(q, k, v, grid) for encoding in encodings])
+    for encoding in encodings:
+        q, k = encoding.rotate(q, k, grid)
+    return q, k, v, logit_bias
 
 
 def attend(
@@ -26,9 +56,6 @@ def attend(
 ) -> Float[Tensor, "B N C"]:
     """Self-attention before its output projection, with encodings at their five places.
 
-    `q, k = W_qk inputs(x)`, `v = W_v x`; biases read q and k before rotation, so that no content
-    bias reads absolute position out of them and the order of the list does not matter.
-
     Args:
         x: tokens.
         grid: where they lie.
@@ -40,24 +67,11 @@ def attend(
         kernel: how to run it.
     """
     encodings = list(encodings)
-    positioned = x
-    for encoding in encodings:
-        positioned = encoding.inputs(positioned, grid)
-    if positioned is x:
-        q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
-    else:
-        qk = 2 * x.shape[-1]
-        q, k = F.linear(positioned, weight[:qk], bias if bias is None else bias[:qk]).chunk(2, -1)
-        v = F.linear(x, weight[qk:], bias if bias is None else bias[qk:])
-    q, k, v = (t.unflatten(-1, (num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # [B, h, N, d]
-
-    biases = [encoding.logit_bias(q, k, grid) for encoding in encodings]
-    for encoding in encodings:
-        q, k = encoding.rotate(q, k, grid)
+    q, k, v, logit_bias = project(x, grid, weight, bias, encodings, num_heads=num_heads)
     readers = [encoding for encoding in encodings if encoding.uses_probs]
     context = (lambda probs: sum(e.context(probs, grid) for e in readers)) if readers else None
     run = choose_kernel(kernel, context=context)
-    out = run(q, k, v, bias=LogitBias.sum(biases), mask=grid.attention_mask, dropout=dropout)
+    out = run(q, k, v, bias=logit_bias, mask=grid.attention_mask, dropout=dropout)
     return out.transpose(1, 2).flatten(2)
 
 

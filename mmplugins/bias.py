@@ -6,8 +6,10 @@ from functools import reduce
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
+
+from mmplugins.buckets import Buckets
 
 
 class LogitBias(ABC):
@@ -44,47 +46,43 @@ class SumBias(LogitBias):
         return reduce(torch.add, (bias.rows(start, stop) for bias in self.biases))
 
 
+class BucketedTable(LogitBias):
+    """bias[i, j] = table[b(i, j)]: the same for all images."""
+
+    def __init__(self, table: Float[Tensor, "h K"], buckets: Buckets):
+        self.table, self.buckets = table, buckets
+        self.num_tokens = buckets.num_tokens
+
+    def rows(self, start: int, stop: int) -> Float[Tensor, "1 h n N"]:
+        """By one look-up."""
+        buckets = self.buckets.pairs(start, stop)  # [n, N]
+        return self.table.index_select(1, buckets.flatten()).unflatten(1, buckets.shape)[None]
+
+
 class BucketedContent(LogitBias):
-    """bias[i, j] = lookup[i, row_buckets[y_i, y_j], col_buckets[x_i, x_j]]: one value a bucket.
+    """bias[i, j] = lookup[i, b(i, j)], or lookup[j, b(j, i)] if the lookup is one `of_keys`.
 
     Args:
-        lookup: a value in logits for each query and bucket; buckets are row-major S x S, and one
-            more at the end for pairs with a prefix token where there are any.
-        row_buckets: bucket of each pair of rows.
-        col_buckets: bucket of each pair of columns.
-        side: S.
-        prefix: number of prefix tokens.
+        lookup: a value in logits for each query, or key, and bucket.
+        buckets: b.
+        of_keys: the lookup belongs to the keys.
     """
 
     def __init__(
-        self,
-        lookup: Float[Tensor, "B h N K"],
-        row_buckets: Int[Tensor, "H H"],
-        col_buckets: Int[Tensor, "W W"],
-        *,
-        side: int,
-        prefix: int = 0,
+        self, lookup: Float[Tensor, "B h N K"], buckets: Buckets, *, of_keys: bool = False
     ):
-        self.lookup, self.side, self.prefix = lookup, side, prefix
-        self.row_buckets, self.col_buckets = row_buckets, col_buckets
+        self.lookup, self.buckets, self.of_keys = lookup, buckets, of_keys
         self.num_tokens = lookup.shape[2]
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """By one gather from `lookup`."""
-        buckets = self._buckets(start, stop)  # [n, N]
         batch, heads = self.lookup.shape[:2]
+        if self.of_keys:
+            buckets = self.buckets.reversed.pairs(start, stop).T  # [N, n]
+            values = self.lookup.gather(-1, buckets.expand(batch, heads, -1, -1))
+            return values.transpose(-1, -2)
+        buckets = self.buckets.pairs(start, stop)  # [n, N]
         return self.lookup[:, :, start:stop].gather(-1, buckets.expand(batch, heads, -1, -1))
-
-    def _buckets(self, start: int, stop: int) -> Int[Tensor, "n N"]:
-        """Bucket of each pair, built from the two small tables: nothing of size N x N is kept."""
-        width = len(self.col_buckets)
-        patches = torch.arange(
-            max(start - self.prefix, 0), max(stop - self.prefix, 0), device=self.lookup.device
-        )
-        rows, cols = self.row_buckets[patches // width], self.col_buckets[patches % width]
-        pairs = (rows[:, :, None] * self.side + cols[:, None, :]).flatten(1)  # [n, HW]
-        above = stop - start - len(patches)
-        return F.pad(pairs, (self.prefix, 0, above, 0), value=self.side**2)
 
 
 class PairwiseDistance(LogitBias):

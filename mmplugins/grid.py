@@ -6,13 +6,14 @@ dimension, C = h * d embedding dimension. Positions and displacements are in pat
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 T = TypeVar("T")
+Coords = Literal["index", "normalized"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +60,29 @@ class TokenGrid:
         return self.once("coords", self._coords)
 
     @property
-    def row_displacements(self) -> Int[Tensor, "H H"]:
-        """y_i - y_j of two rows: with `col_displacements` the relative vocabulary."""
-        return self.once("rows", lambda: self._displacements(self.height))
+    def displacements(self) -> Int[Tensor, "R C 2"]:
+        """(y_i - y_j, x_i - x_j) of all pairs, R = 2H - 1, C = 2W - 1: the relative vocabulary."""
+        return self.once("displacements", self._displacements)
 
-    @property
-    def col_displacements(self) -> Int[Tensor, "W W"]:
-        """x_i - x_j of two columns."""
-        return self.once("columns", lambda: self._displacements(self.width))
+    def counts(
+        self, dtype: torch.dtype
+    ) -> tuple[Float[Tensor, "_ H W 2"], Float[Tensor, "_ H W 2"]]:
+        """(y, x) of each patch among the valid ones of its column and row, from 1; their number."""
+        return self.once(("counts", dtype), lambda: self._counts(dtype))
+
+    def places(
+        self, coords: Coords, *, train: tuple[int, int], dtype: torch.dtype
+    ) -> Float[Tensor, "_ HW 2"]:
+        """(y, x) of each patch in patches of the training grid `train`.
+
+        `index`: as they are. `normalized`: the valid region is stretched to the training grid,
+        borders upon borders, as in a resized picture: (y + 1/2) H_train / H - 1/2.
+        """
+        if coords == "index":
+            return self.coords[None].to(dtype)
+        counts, ends = (t.flatten(1, 2) for t in self.counts(dtype))
+        size = torch.tensor(train, dtype=dtype, device=counts.device)
+        return (counts - 0.5) * size / ends.clamp(min=1) - 0.5
 
     @property
     def valid_map(self) -> Bool[Tensor, "B H W"] | None:
@@ -111,9 +127,17 @@ class TokenGrid:
         y, x = self._arange(self.height), self._arange(self.width)
         return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1).flatten(0, 1)  # [HW, 2]
 
-    def _displacements(self, length: int) -> Tensor:
-        index = self._arange(length)
-        return index[:, None] - index[None, :]
+    def _displacements(self) -> Tensor:
+        y, x = (self._arange(2 * n - 1) - (n - 1) for n in (self.height, self.width))
+        return torch.stack(torch.meshgrid(y, x, indexing="ij"), dim=-1)
+
+    def _counts(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        valid = self.valid_map
+        if valid is None:
+            valid = torch.ones(1, self.height, self.width, device=self.device)
+        counts = torch.stack([valid.to(dtype).cumsum(dim) for dim in (1, 2)], dim=-1)
+        y_end, x_end = counts[:, -1:, :, 0], counts[:, :, -1:, 1]
+        return counts, torch.stack([y_end.expand_as(valid), x_end.expand_as(valid)], dim=-1)
 
     def _attention_mask(self) -> Tensor | None:
         if self.valid is None:

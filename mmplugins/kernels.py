@@ -13,6 +13,23 @@ from mmplugins.bias import LogitBias
 Context = Callable[[Tensor], Tensor]
 
 
+def probabilities(
+    q: Float[Tensor, "B h N d"],
+    k: Float[Tensor, "B h N d"],
+    *,
+    bias: LogitBias | None = None,
+    mask: Bool[Tensor, "_ 1 _ N"] | None = None,
+) -> Float[Tensor, "B h N N"]:
+    """softmax(q k^T / sqrt(d) + bias) where `mask` is True, in fp32 or better."""
+    precise = torch.promote_types(q.dtype, torch.float32)
+    logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
+    if bias is not None:
+        logits = logits + bias.dense()
+    if mask is not None:
+        logits = logits.masked_fill(~mask, -torch.inf)
+    return logits.softmax(-1)
+
+
 def eager(
     q: Float[Tensor, "B h N d"],
     k: Float[Tensor, "B h N d"],
@@ -23,14 +40,8 @@ def eager(
     dropout: float = 0.0,
     context: Context | None = None,
 ) -> Float[Tensor, "B h N d"]:
-    """P v + context(p) with p = softmax(q k^T / sqrt(d) + bias) where `mask`, in fp32 or better."""
-    precise = torch.promote_types(q.dtype, torch.float32)
-    logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
-    if bias is not None:
-        logits = logits + bias.dense()
-    if mask is not None:
-        logits = logits.masked_fill(~mask, -torch.inf)
-    probs = F.dropout(logits.softmax(-1).to(v.dtype), dropout)
+    """P v + context(p) with p the `probabilities`."""
+    probs = F.dropout(probabilities(q, k, bias=bias, mask=mask).to(v.dtype), dropout)
     out = probs @ v
     return out if context is None else out + context(probs)
 

@@ -11,10 +11,11 @@ import mmplugins
 
 PACKAGE = Path(mmplugins.__file__).parent
 HOSTS = {"mmcv", "mmdet", "mmseg"}
-ENCODINGS = {"position_encodings", "bias", "grid", "registry"}
+ENCODINGS = {"position_encodings", "bias", "buckets", "grid", "registry"}
 MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it stands on
     "grid": set(),
-    "bias": set(),
+    "buckets": set(),
+    "bias": {"buckets"},
     "registry": set(),
     "kernels": {"bias"},
     "position_encodings": ENCODINGS,

@@ -8,12 +8,13 @@ from layers import CASES, HEIGHT, WIDTH, case_id
 
 from mmplugins import grid as grid_module
 from mmplugins.bias import LogitBias
+from mmplugins.buckets import Buckets
 from mmplugins.grid import TokenGrid
-from mmplugins.position_encodings import Dims, irpe
+from mmplugins.position_encodings import AttentionEncoding, Dims, irpe_buckets
 from mmplugins.registry import POSITION_ENCODINGS
 
 
-@pytest.mark.parametrize("module", [grid_module, irpe])
+@pytest.mark.parametrize("module", [grid_module, irpe_buckets])
 def test_examples_of_the_docstrings(module):
     result = doctest.testmod(module)
     assert result.attempted
@@ -23,8 +24,8 @@ def test_examples_of_the_docstrings(module):
 def test_both_vocabularies():
     grid = TokenGrid(height=2, width=3)
     assert grid.coords.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
-    assert grid.row_displacements.tolist() == [[0, -1], [1, 0]]
-    assert grid.col_displacements.tolist() == [[0, -1, -2], [1, 0, -1], [2, 1, 0]]
+    assert grid.displacements[..., 0].tolist() == [[-1] * 5, [0] * 5, [1] * 5]
+    assert grid.displacements[..., 1].tolist() == [[-2, -1, 0, 1, 2]] * 3
 
 
 def test_what_is_shared_is_made_once_a_pass():
@@ -60,7 +61,41 @@ def test_bad_shapes_are_named(make, message):
         make()
 
 
-BIASED = [cfg for cfg in CASES if cfg["type"] in ("IRPE", "SaPE2")]
+def test_places_stretch_the_valid_region_to_the_training_grid():
+    valid = torch.zeros(1, 4, 6, dtype=torch.bool)
+    valid[:, 1:3, 2:5] = True  # 2 x 3 patches
+    grid = TokenGrid(4, 6, valid=valid.flatten(1))
+    places = grid.places("normalized", train=(4, 3), dtype=torch.float64)[grid.valid]
+    assert places.tolist() == [[y, x] for y in (0.5, 2.5) for x in (0, 1, 2)]
+    index = grid.places("index", train=(4, 3), dtype=torch.float64)
+    assert index[0, 8].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("prefix", [0, 2])
+def test_buckets_of_pairs_are_those_of_their_displacement(prefix):
+    grid, width = TokenGrid(3, 4, prefix), 4
+    table = torch.arange(5 * 7).reshape(5, 7)
+    buckets = Buckets(table, count=35, prefix=prefix)
+    pairs = buckets.pairs(0, buckets.num_tokens)
+    assert pairs.shape == (grid.num_tokens, grid.num_tokens)
+    for i in range(grid.num_tokens):
+        for j in range(grid.num_tokens):
+            if min(i, j) < prefix:
+                expected = 35
+            else:
+                (yi, xi), (yj, xj) = (divmod(t - prefix, width) for t in (i, j))
+                expected = table[yi - yj + 2, xi - xj + 3]
+            assert pairs[i, j] == expected
+    assert torch.equal(buckets.reversed.pairs(0, buckets.num_tokens), pairs.T)
+    assert torch.equal(buckets.pairs(1, 5), pairs[1:5])
+
+
+BIASED = [
+    cfg
+    for cfg in CASES
+    if hasattr(found := POSITION_ENCODINGS.module_dict[cfg["type"]], "logit_bias")
+    and found.logit_bias is not AttentionEncoding.logit_bias
+]
 
 
 @pytest.mark.parametrize("cfg", BIASED, ids=case_id)
@@ -73,7 +108,7 @@ def test_rows_are_rows_of_the_dense_bias(cfg, prefix):
         torch.nn.init.normal_(parameter)
     grid = TokenGrid(HEIGHT, WIDTH, prefix)
     q, k = torch.randn(2, 1, 2, grid.num_tokens, 4, dtype=torch.float64)
-    bias = encoding.logit_bias(q, k, grid)
+    bias = encoding.logit_bias(q, k, k, grid)
     both = LogitBias.sum([bias, None, bias])
     for start, stop in [
         (0, 1),

@@ -7,7 +7,7 @@ import torch
 
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import IRPE, Dims
-from mmplugins.position_encodings.irpe import piecewise_index
+from mmplugins.position_encodings.irpe_buckets import piecewise_index
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def build(prefix=0, ratio=1.9):
     irpe = IRPE(
         Dims(embed_dims=6, num_heads=2, depth=1, grid=(14, 14), prefix=prefix), ratio=ratio
     ).double()
-    torch.nn.init.normal_(irpe.table)
+    torch.nn.init.normal_(irpe.sides["k"].tables["product"])
     return irpe
 
 
@@ -56,24 +56,26 @@ def test_equals_loops_over_the_equations(prefix, ratio):
     height, width = 3, 7
     irpe, grid = build(prefix, ratio), TokenGrid(height, width, prefix)
     q, k = torch.randn(2, 1, 2, prefix + height * width, 3, dtype=torch.float64)
-    bias = irpe.logit_bias(q, k, grid).dense()
+    bias = irpe.logit_bias(q, k, k, grid).dense()
     for i in range(grid.num_tokens):
         for j in range(grid.num_tokens):
             if min(i, j) < prefix:
-                column = irpe.table.shape[-1] - 1
+                column = irpe.sides["k"].tables["product"].shape[-1] - 1
             else:
                 (yi, xi), (yj, xj) = (divmod(t - prefix, width) for t in (i, j))
                 column = bucket(yi - yj, xi - xj, ratio)
-            expected = q[0, :, i] @ irpe.table[0, :, column] / math.sqrt(3)
+            expected = q[0, :, i] @ irpe.sides["k"].tables["product"][0, :, column] / math.sqrt(3)
             torch.testing.assert_close(bias[0, :, i, j], expected, rtol=0, atol=1e-12)
 
 
 def used(height, width):
     """Bucket of each pair, read through the public hook: with one-hot content."""
     irpe = build(prefix=1)
-    irpe.table.data = torch.arange(50.0, dtype=torch.float64).expand_as(irpe.table)
+    irpe.sides["k"].tables["product"].data = torch.arange(50.0, dtype=torch.float64).expand_as(
+        irpe.sides["k"].tables["product"]
+    )
     q = torch.ones(1, 2, 1 + height * width, 3, dtype=torch.float64) / math.sqrt(3)
-    return irpe.logit_bias(q, q, TokenGrid(height, width, 1)).dense()[0, 0].round().long()
+    return irpe.logit_bias(q, q, q, TokenGrid(height, width, 1)).dense()[0, 0].round().long()
 
 
 def test_published_buckets():
@@ -97,4 +99,4 @@ def test_parameter_count_of_deit_small():
 def test_starts_as_the_model_without_it():
     irpe, grid = IRPE(Dims(embed_dims=6, num_heads=2, depth=1, grid=(3, 4))), TokenGrid(3, 4)
     q, k = torch.randn(2, 1, 2, 12, 3)
-    assert not irpe.logit_bias(q, k, grid).dense().any()
+    assert not irpe.logit_bias(q, k, k, grid).dense().any()

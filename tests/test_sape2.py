@@ -29,7 +29,7 @@ def queries_and_keys(height, width, batch=1):
 
 
 def bias(sape2, q, k, height, width, **options):
-    return sape2.logit_bias(q, k, TokenGrid(height, width, **options)).dense()
+    return sape2.logit_bias(q, k, k, TokenGrid(height, width, **options)).dense()
 
 
 def loop(q, k, table, places):

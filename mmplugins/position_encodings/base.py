@@ -55,18 +55,24 @@ class PositionEncoding(BaseModule, ABC):
 
     Attributes:
         source: URL of the paper.
+        reads: what the encoding depends on.
+        cost: multiply-adds of one layer for N patches, in symbols.
+        examples: option sets that the contract tests build.
         equivariant: shifts of whole patches that commute with it. `canvas`: the valid patches move
             within a larger, masked canvas. `roll`: the grid is cyclic.
         other_grid: what happens at a grid it was not trained on.
         padding_free: an image is encoded alike alone and padded in a batch.
-        examples: option sets that the contract tests build.
+
+    The last three may depend on options: an instance then has its own.
     """
 
     source: ClassVar[str]
-    equivariant: ClassVar[frozenset[Shift]] = frozenset()
-    other_grid: ClassVar[str]
-    padding_free: ClassVar[bool] = True
+    reads: ClassVar[str]
+    cost: ClassVar[str]
     examples: ClassVar[Sequence[dict]] = ({},)
+    equivariant: frozenset[Shift] = frozenset()
+    other_grid: str
+    padding_free: bool = True
 
     def reset_parameters(self) -> None:
         """Initialise the parameters; encodings without any have nothing to do."""
@@ -102,7 +108,7 @@ class AttentionEncoding(PositionEncoding):
     q, k, v are [B, h, N, d], unscaled and, in `logit_bias`, unrotated.
     """
 
-    uses_probs: ClassVar[bool] = False  # True: `context` reads the attention probabilities
+    uses_probs: bool = False  # True: `context` reads the attention probabilities
 
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """What q and k, but not v, are projected from."""
@@ -112,7 +118,7 @@ class AttentionEncoding(PositionEncoding):
         """Rotated q and k."""
         return q, k
 
-    def logit_bias(self, q: Tensor, k: Tensor, grid: TokenGrid) -> LogitBias | None:
+    def logit_bias(self, q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid) -> LogitBias | None:
         """A bias in logits, added after the scale."""
         return None
 

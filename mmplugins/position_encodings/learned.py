@@ -26,6 +26,8 @@ class LearnedAPE(TokenEncoding):
     """A learned vector for each patch of the training grid, and for each prefix token."""
 
     source = "https://arxiv.org/abs/2010.11929"
+    reads = "absolute coordinates"
+    cost = "0"
     other_grid = "bicubic resize"
     padding_free = False
 

@@ -26,6 +26,8 @@ class PEG(TokenEncoding):
     """Conditional encoding, one convolution at each of the places `after`."""
 
     source = "https://arxiv.org/abs/2102.10882"
+    reads = "neighbouring tokens, and the border"
+    cost = "N k^2 C"
     equivariant = frozenset({"canvas"})
     other_grid = "same kernel"
     examples = ({}, {"kernel_size": 5, "after": (-1, 1)})

@@ -33,6 +33,8 @@ class SaPE2(AttentionEncoding):
     """
 
     source = "https://arxiv.org/abs/2505.09466"
+    reads = "q and k of the line, to its end"
+    cost = "N^2 (H + W) h"
     equivariant = frozenset({"canvas"})
     other_grid = "grows like the root of a side"
     examples = ({}, {"num_positions": 3})
@@ -50,7 +52,7 @@ class SaPE2(AttentionEncoding):
         nn.init.trunc_normal_(self.table_x, std=0.02)
         nn.init.trunc_normal_(self.table_y, std=0.02)
 
-    def logit_bias(self, q: Tensor, k: Tensor, grid: TokenGrid) -> PairwiseDistance:
+    def logit_bias(self, q: Tensor, k: Tensor, v: Tensor, grid: TokenGrid) -> PairwiseDistance:
         """The distances of both axes."""
         # Half precision puts many positions on integers, where the slope is one-sided.
         with torch.autocast(q.device.type, enabled=False):

@@ -30,6 +30,8 @@ class SinCos2D(TokenEncoding):
     """Sines and cosines of the patch index."""
 
     source = "https://arxiv.org/abs/2104.02057"
+    reads = "absolute coordinates"
+    cost = "0"
     other_grid = "formula"
 
     def __init__(self, dims: Dims, *, temperature: float = 10000.0, after: Sequence[int] = (-1,)):
@@ -52,6 +54,8 @@ class DetrSine(AttentionEncoding):
     """DETR's sine of the place within the valid region, added for q and k in every layer."""
 
     source = "https://arxiv.org/abs/2005.12872"
+    reads = "absolute coordinates in the valid region"
+    cost = "0"
     equivariant = frozenset({"canvas"})
     other_grid = "one period over the valid region"
 
@@ -66,14 +70,10 @@ class DetrSine(AttentionEncoding):
 
     def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "_ N C"]:
         precise = torch.promote_types(x.dtype, torch.float32)
-        valid = grid.valid_map
-        if valid is None:
-            valid = torch.ones(1, grid.height, grid.width, device=x.device)
-        counts = [valid.to(precise).cumsum(dim) for dim in (1, 2)]  # [B, H, W] each, from 1
-        ends = [counts[0][:, -1:, :], counts[1][:, :, -1:]]
-        place = [2 * math.pi * c / (end + 1e-6) for c, end in zip(counts, ends, strict=True)]
-        phase = _phase(torch.stack(place, -1), self.quarter, self.temperature, precise)
-        code = torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-3)  # [B, H, W, C]
+        counts, ends = grid.counts(precise)  # [_, H, W, 2]
+        place = 2 * math.pi * counts / (ends + 1e-6)
+        phase = _phase(place, self.quarter, self.temperature, precise)
+        code = torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-3)  # [_, H, W, C]
         return F.pad(code.flatten(1, 2), (0, 0, grid.prefix, 0)).to(x.dtype)
 
 
