@@ -176,7 +176,7 @@ def test_every_parameter_learns_from_a_padded_batch(encodings):
 
 def test_the_hosts_xavier_leaves_encodings_alone():
     model = build("mmplugins.DETR", [dict(type="IRPE")])
-    assert not model.encoder.layers[0].self_attn.pos["irpe"].table.any()
+    assert not model.encoder.layers[0].self_attn.pos["irpe"].sides["k"].tables["product"].any()
 
 
 def test_parameter_count_of_the_paper():

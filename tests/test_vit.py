@@ -74,7 +74,7 @@ def test_every_parameter_learns():
 def test_init_weights_keeps_the_encodings_own():
     model = build(position_encodings=[dict(type="IRPE"), dict(type="PEG")])
     model.init_weights()
-    assert not model.blocks[0].attn.pos["irpe"].table.any()
+    assert not model.blocks[0].attn.pos["irpe"].sides["k"].tables["product"].any()
     assert 0.2 < model.pos["0"]["peg"].conv.weight.std() < 0.8
     assert model.blocks[1].mlp.fc1.weight.std() < 0.03
 
