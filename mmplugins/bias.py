@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmplugins.buckets import Buckets
+from mmplugins.precision import full_precision
 
 
 class LogitBias(ABC):
@@ -86,28 +87,34 @@ class BucketedContent(LogitBias):
 
 
 class PairwiseDistance(LogitBias):
-    """bias[i, j] = sum over `vectors` z of ||z_i - z_j||, zero for pairs with a prefix token.
+    """bias[i, j] = scale sum over `vectors` z of ||z_i - z_j||, zero for pairs with a prefix token.
 
     Distances come from products of centred vectors, with an exactly zero diagonal and a root whose
     gradient at zero is zero. (Uncentred, single precision is wrong by 2e-3 near the diagonal.)
     """
 
-    def __init__(self, vectors: Sequence[Float[Tensor, "B h HW _"]], prefix: int = 0):
+    def __init__(
+        self,
+        vectors: Sequence[Float[Tensor, "B h HW _"]],
+        *,
+        prefix: int = 0,
+        scale: Float[Tensor, "_"] | float = 1.0,
+    ):
         self.vectors = [z - z.mean(2, keepdim=True) for z in vectors]
         self.prefix = prefix
+        self.scale = scale if isinstance(scale, float) else scale[:, None, None]  # [h, 1, 1]
         self.num_tokens = prefix + vectors[0].shape[2]
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
         bias = reduce(torch.add, (self._distance(z, first, last) for z in self.vectors))
-        return F.pad(bias, (self.prefix, 0, stop - start - (last - first), 0))
+        return F.pad(self.scale * bias, (self.prefix, 0, stop - start - (last - first), 0))
 
     @staticmethod
     def _distance(z: Tensor, first: int, last: int) -> Tensor:
         square = (z * z).sum(-1)  # [B, h, HW]
-        # Kernels run under autocast, where this product would be in half precision.
-        with torch.autocast(z.device.type, enabled=False):
+        with full_precision(z.device):  # kernels run under autocast
             product = z[:, :, first:last] @ z.transpose(-1, -2)
         squared = square[:, :, first:last, None] + square[:, :, None, :] - 2 * product
         index = torch.arange(z.shape[2], device=z.device)

@@ -11,11 +11,12 @@ import mmplugins
 
 PACKAGE = Path(mmplugins.__file__).parent
 HOSTS = {"mmcv", "mmdet", "mmseg"}
-ENCODINGS = {"position_encodings", "bias", "buckets", "grid", "registry"}
+ENCODINGS = {"position_encodings", "bias", "buckets", "grid", "precision", "registry"}
 MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it stands on
     "grid": set(),
     "buckets": set(),
-    "bias": {"buckets"},
+    "precision": set(),
+    "bias": {"buckets", "precision"},
     "registry": set(),
     "kernels": {"bias"},
     "position_encodings": ENCODINGS,

@@ -6,6 +6,7 @@ from mmplugins.position_encodings.base import (
     PositionEncoding,
     TokenEncoding,
 )
+from mmplugins.position_encodings.cope import CoPE
 from mmplugins.position_encodings.irpe import IRPE
 from mmplugins.position_encodings.learned import LearnedAPE
 from mmplugins.position_encodings.peg import PEG
@@ -16,6 +17,7 @@ __all__ = [
     "IRPE",
     "PEG",
     "AttentionEncoding",
+    "CoPE",
     "DetrSine",
     "Dims",
     "LearnedAPE",

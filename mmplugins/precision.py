@@ -1,0 +1,33 @@
+"""Products in full single precision, whatever the user has set for speed."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Without autocast, and without TF32 or bfloat16 within float32 products.
+
+    Distances between look-alikes are small differences of large products: TF32 would lose them.
+    A graph of torch.compile cannot change that setting: it keeps the one it was compiled under.
+    """
+    backends = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}
+    backend = backends.get(device.type)
+    with torch.autocast(device.type, enabled=False):
+        if backend is None or torch.compiler.is_compiling():
+            yield
+            return
+        name, exact = ("fp32_precision", "ieee")
+        if not hasattr(backend, name):  # torch < 2.9
+            name, exact = ("allow_tf32", False)
+        before = getattr(backend, name, exact)
+        if before == exact:
+            yield
+            return
+        setattr(backend, name, exact)
+        try:
+            yield
+        finally:
+            setattr(backend, name, before)
