@@ -1,6 +1,8 @@
 """The only attention. Every encoding acts in it through the hooks of `AttentionEncoding`."""
 
-from collections.abc import Iterable, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -13,20 +15,38 @@ from mmplugins.kernels import KernelName, choose_kernel
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
 
 
+class Terms(NamedTuple):
+    """What softmax(scale * q k^T + bias) v is made of."""
+
+    q: Float[Tensor, "B h N d"]
+    k: Float[Tensor, "B h N d"]
+    v: Float[Tensor, "B h N d"]
+    bias: LogitBias | None
+
+
 def project(
     x: Float[Tensor, "B N C"],
     grid: TokenGrid,
     weight: Float[Tensor, "C3 C"],
     bias: Float[Tensor, " C3"] | None,
-    encodings: Sequence[AttentionEncoding],
+    encodings: Iterable[AttentionEncoding],
     *,
     num_heads: int,
-) -> tuple[Tensor, Tensor, Tensor, LogitBias | None]:
-    """Rotated q and k, v, each [B, h, N, d], and what is added to the logits.
+) -> Terms:
+    """Rotated q and k, v, and what is added to the logits.
 
     `q, k = W_qk inputs(x)`, `v = W_v x`; biases read q and k before rotation, so that no content
     bias reads absolute position out of them and the order of the list does not matter.
+
+    Args:
+        x: tokens.
+        grid: where they lie.
+        weight: the rows of W_q, W_k and W_v, as in timm's `qkv` and torch's `in_proj_weight`.
+        bias: the bias of that projection.
+        encodings: any number of `AttentionEncoding`.
+        num_heads: h.
     """
+    encodings = list(encodings)
     positioned = x
     for encoding in encodings:
         positioned = encoding.inputs(positioned, grid)
@@ -40,42 +60,45 @@ def project(
     logit_bias = LogitBias.sum([encoding.logit_bias(q, k, v, grid) for encoding in encodings])
     for encoding in encodings:
         q, k = encoding.rotate(q, k, grid)
-    return q, k, v, logit_bias
+    return Terms(q, k, v, logit_bias)
 
 
 def attend(
-    x: Float[Tensor, "B N C"],
+    terms: Terms,
     grid: TokenGrid,
-    weight: Float[Tensor, "C3 C"],
-    bias: Float[Tensor, " C3"] | None,
     encodings: Iterable[AttentionEncoding],
     *,
-    num_heads: int,
     dropout: float = 0.0,
     kernel: KernelName = "auto",
 ) -> Float[Tensor, "B N C"]:
     """Self-attention before its output projection, with encodings at their five places.
 
     Args:
-        x: tokens.
+        terms: of the tokens, by `project` with the same encodings.
         grid: where they lie.
-        weight: the rows of W_q, W_k and W_v, as in timm's `qkv` and torch's `in_proj_weight`.
-        bias: the bias of that projection.
-        encodings: any number of `AttentionEncoding`.
-        num_heads: h.
+        encodings: those that act on the values as well are asked once more.
         dropout: probability to drop an attention weight.
         kernel: how to run it.
     """
-    encodings = list(encodings)
-    q, k, v, logit_bias = project(x, grid, weight, bias, encodings, num_heads=num_heads)
     readers = [encoding for encoding in encodings if encoding.uses_probs]
     context = (lambda probs: sum(e.context(probs, grid) for e in readers)) if readers else None
     run = choose_kernel(kernel, context=context)
-    out = run(q, k, v, bias=logit_bias, mask=grid.attention_mask, dropout=dropout)
+    q, k, v, bias = terms
+    out = run(q, k, v, bias=bias, mask=grid.attention_mask, dropout=dropout)
     return out.transpose(1, 2).flatten(2)
 
 
-class Attention(BaseModule):
+class SelfAttention(BaseModule, ABC):
+    """What viewers and metrics find in any model: attention that tells what it is made of."""
+
+    pos: nn.ModuleDict
+
+    @abstractmethod
+    def terms(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Terms:
+        """`project` with the parameters and encodings of this module."""
+
+
+class Attention(SelfAttention):
     """Multi-head self-attention with timm's parameter names and its encodings under `pos`."""
 
     def __init__(
@@ -94,13 +117,10 @@ class Attention(BaseModule):
 
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """Tokens of `grid` in and out."""
-        out = attend(
-            x,
-            grid,
-            self.qkv.weight,
-            self.qkv.bias,
-            self.pos.values(),
-            num_heads=self.num_heads,
-            kernel=self.kernel,
-        )
+        out = attend(self.terms(x, grid), grid, self.pos.values(), kernel=self.kernel)
         return self.proj(out)
+
+    def terms(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Terms:
+        """q, k, v and bias of the tokens."""
+        weight, bias = self.qkv.weight, self.qkv.bias
+        return project(x, grid, weight, bias, self.pos.values(), num_heads=self.num_heads)

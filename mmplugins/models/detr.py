@@ -13,10 +13,10 @@ from copy import deepcopy
 import torch
 from mmdet.models import detectors as host
 from mmdet.models.layers import DetrTransformerEncoder, DetrTransformerEncoderLayer
-from mmengine.model import BaseModule, ModuleList
+from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mmplugins.attention import attend
+from mmplugins.attention import SelfAttention, Terms, attend, project
 from mmplugins.grid import TokenGrid
 from mmplugins.kernels import KernelName
 from mmplugins.models.trunk import run_blocks
@@ -28,7 +28,7 @@ from mmplugins.position_encodings.builder import (
 from mmplugins.registry import MODELS
 
 
-class EncoderSelfAttention(BaseModule):
+class EncoderSelfAttention(SelfAttention):
     """The one attention with the parameters, residual and dropout of mmdet's."""
 
     def __init__(
@@ -51,18 +51,20 @@ class EncoderSelfAttention(BaseModule):
 
     def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
         """[B, N, C] tokens of `grid` in and out, the residual included."""
-        attn = self.attn
         out = attend(
-            x,
+            self.terms(x, grid),
             grid,
-            attn.in_proj_weight,
-            attn.in_proj_bias,
             self.pos.values(),
-            num_heads=attn.num_heads,
-            dropout=attn.dropout if self.training else 0.0,
+            dropout=self.attn.dropout if self.training else 0.0,
             kernel=self.kernel,
         )
-        return x + self.drop(attn.out_proj(out))
+        return x + self.drop(self.attn.out_proj(out))
+
+    def terms(self, x: Tensor, grid: TokenGrid) -> Terms:
+        """q, k, v and bias of the tokens."""
+        attn, encodings = self.attn, self.pos.values()
+        weight, bias = attn.in_proj_weight, attn.in_proj_bias
+        return project(x, grid, weight, bias, encodings, num_heads=attn.num_heads)
 
 
 class EncoderLayer(DetrTransformerEncoderLayer):
