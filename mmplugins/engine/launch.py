@@ -18,7 +18,7 @@ from mmplugins.engine.runner import StrictRunner
 
 def main_train(argv: Sequence[str] | None = None) -> None:
     """Command line of tools/train.py."""
-    with _plain_errors():
+    with plain_errors():
         args = training_parser().parse_args(argv)
         cfg = configure_training(args)
         runner = Runner if args.partial_checkpoint else StrictRunner
@@ -28,7 +28,7 @@ def main_train(argv: Sequence[str] | None = None) -> None:
 
 def main_test(argv: Sequence[str] | None = None) -> None:
     """Command line of tools/test.py."""
-    with _plain_errors():
+    with plain_errors():
         args = testing_parser().parse_args(argv)
         cfg = configure_testing(args)
         with secure_checkpoints(args.trust_checkpoint):
@@ -119,14 +119,20 @@ def configure_testing(args: argparse.Namespace) -> Config:
 def load_config(args: argparse.Namespace) -> Config:
     """The config of the command line, its bases and options merged."""
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    check_file(args.config, "config")
-    allow_mmseg_bases()
-    cfg = Config.fromfile(args.config)
-    cfg.merge_from_dict(args.cfg_options or {})
-    if not cfg.get("default_scope"):
-        raise InputError(f"{args.config} does not say its default_scope: 'mmdet' or 'mmseg'")
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or f"work_dirs/{Path(args.config).stem}"
+    return cfg
+
+
+def read_config(path: str, options: dict | None = None) -> Config:
+    """The config of a file, its bases and `options` merged."""
+    check_file(path, "config")
+    allow_mmseg_bases()
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    if not cfg.get("default_scope"):
+        raise InputError(f"{path} does not say its default_scope: 'mmdet' or 'mmseg'")
     return cfg
 
 
@@ -146,10 +152,9 @@ def build_runner(cfg: Config, runner: type[Runner]) -> Runner:
     return runner.from_cfg(cfg)
 
 
-def _parser(description: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=description)
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """What every tool asks that runs a model: its config, changes of it, trust in checkpoints."""
     parser.add_argument("config", help="config file")
-    parser.add_argument("--work-dir", help="folder of logs and checkpoints [work_dirs/CONFIG]")
     parser.add_argument(
         "--cfg-options",
         nargs="+",
@@ -157,13 +162,28 @@ def _parser(description: str) -> argparse.ArgumentParser:
         metavar="KEY=VALUE",
         help="change the config: key.of.it=value, lists as key='[a,b]'",
     )
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="by launchers")
     parser.add_argument(
         "--trust-checkpoint",
         action="store_true",
         help="let checkpoint files run code: only for files whose origin you trust",
     )
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """A wrong input ends with one line instead of a traceback."""
+    try:
+        yield
+    except InputError as error:
+        sys.exit(f"error: {error}")
+
+
+def _parser(description: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=description)
+    add_model_options(parser)
+    parser.add_argument("--work-dir", help="folder of logs and checkpoints [work_dirs/CONFIG]")
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help="by launchers")
     return parser
 
 
@@ -178,15 +198,6 @@ class _Options(DictAction):
                 f"{option_string} takes numbers, words and lists of them, not "
                 f"{' '.join(values)}: name each key, as in a.list.0.type=PEG"
             ) from error
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """A wrong input ends with one line instead of a traceback."""
-    try:
-        yield
-    except InputError as error:
-        sys.exit(f"error: {error}")
 
 
 def _is_first() -> bool:
