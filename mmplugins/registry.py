@@ -3,6 +3,7 @@
 import difflib
 import importlib.util
 import inspect
+from typing import Literal, get_args, get_origin
 
 from mmengine.registry import METRICS as HOST_METRICS
 from mmengine.registry import MODELS as HOST_MODELS
@@ -15,18 +16,35 @@ def build_position_encoding(cfg: dict, registry: Registry, default_args: dict | 
     Raises:
         KeyError: an encoding that is not registered.
         TypeError: `cfg` is no dict with a `type`, or it has an option the encoding does not know.
+        ValueError: a value that is none of an option's choices.
     """
     encoding = position_encoding_class(cfg, registry)
-    known = [name for name in inspect.signature(encoding).parameters if name != "dims"]
-    for option in cfg.keys() - {"type", "_scope_", "dims", *known}:
-        close = difflib.get_close_matches(option, known, n=1)
-        hint = f", did you mean `{close[0]}`?" if close else "."
-        raise TypeError(
-            f"{encoding.__name__} has no option `{option}`{hint} "
-            f"Options: {', '.join(known) or 'none'}"
-        )
+    check_options(encoding, {key: cfg[key] for key in cfg.keys() - {"type", "_scope_", "dims"}})
     # Without a scope, mmengine would look for encodings in the host's registry and warn each time.
     return build_from_cfg({**cfg, "_scope_": registry.scope}, registry, default_args)
+
+
+def check_options(owner: type, options: dict, name: str | None = None) -> None:
+    """Refuse options that `owner` does not know, and values that are none of their choices.
+
+    Raises:
+        TypeError: an unknown option; the message names the nearest.
+        ValueError: a value that the option's `Literal` does not hold.
+    """
+    name = name or owner.__name__
+    known = dict(inspect.signature(owner).parameters)
+    known.pop("dims", None)
+    for option, value in options.items():
+        if option not in known:
+            close = difflib.get_close_matches(option, known, n=1)
+            hint = f", did you mean `{close[0]}`?" if close else "."
+            raise TypeError(
+                f"{name} has no option `{option}`{hint} Options: {', '.join(known) or 'none'}"
+            )
+        annotation = known[option].annotation
+        if get_origin(annotation) is Literal and value not in get_args(annotation):
+            choices = ", ".join(map(str, get_args(annotation)))
+            raise ValueError(f"{name}: {option} is one of {choices}, not {value!r}")
 
 
 def position_encoding_class(cfg: dict, registry: Registry) -> type:

@@ -50,16 +50,6 @@ class Dims:
         return self.embed_dims // self.num_heads
 
 
-def check_choice(option: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a value that is not among `choices`.
-
-    Raises:
-        ValueError: names the option and what it may be.
-    """
-    if value not in choices:
-        raise ValueError(f"{option} is one of {', '.join(choices)}, not {value!r}")
-
-
 class PositionEncoding(BaseModule, ABC):
     """What both kinds share: claims that tests hold them to, and an initialisation of their own.
 

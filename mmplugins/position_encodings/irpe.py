@@ -14,8 +14,8 @@ Deviation: biases are not scaled, as in the authors' code (eq. 13 divides them b
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -25,8 +25,17 @@ from mmplugins.bias import BucketedContent, BucketedTable, LogitBias
 from mmplugins.buckets import Buckets
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
-from mmplugins.position_encodings.irpe_buckets import Axis, count_buckets, displacement_buckets
-from mmplugins.registry import POSITION_ENCODINGS
+from mmplugins.position_encodings.irpe_buckets import (
+    Axis,
+    Index,
+    count_buckets,
+    displacement_buckets,
+)
+from mmplugins.registry import POSITION_ENCODINGS, check_options
+
+Method = Literal["product", "euclidean", "quantisation", "cross"]
+Mode = Literal["contextual", "bias"]
+Init = Literal["zeros", "xavier"]
 
 
 @dataclass(frozen=True)
@@ -34,21 +43,17 @@ class SideOptions:
     """Options of the encoding on one of q, k and v.
 
     Raises:
-        ValueError: a value that is none of those allowed, or a ratio that is not positive.
+        ValueError: a ratio that is not positive.
     """
 
-    method: Literal["product", "euclidean", "quantisation", "cross"] = "product"
-    mode: Literal["contextual", "bias"] = "contextual"
+    method: Method = "product"
+    mode: Mode = "contextual"
     shared_heads: bool = True
     ratio: float = 1.9
-    index: Literal["piecewise", "clip"] = "piecewise"
-    init: Literal["zeros", "xavier"] = "zeros"
+    index: Index = "piecewise"
+    init: Init = "zeros"
 
     def __post_init__(self):
-        for field in fields(self):
-            value, known = getattr(self, field.name), get_args(field.type)
-            if known and value not in known:
-                raise ValueError(f"IRPE: {field.name} is one of {', '.join(known)}, not {value!r}")
         if self.ratio <= 0:
             raise ValueError(f"IRPE: ratio must be positive, not {self.ratio}")
 
@@ -99,25 +104,26 @@ class IRPE(AttentionEncoding):
         dims: Dims,
         *,
         on: str = "k",
-        method: str = "product",
-        mode: str = "contextual",
+        method: Method = "product",
+        mode: Mode = "contextual",
         shared_heads: bool = True,
         ratio: float = 1.9,
-        index: str = "piecewise",
-        init: str = "zeros",
+        index: Index = "piecewise",
+        init: Init = "zeros",
         q: dict | None = None,
         k: dict | None = None,
         v: dict | None = None,
     ):
         super().__init__()
-        overrides = {"q": q, "k": k, "v": v}
+        overrides = {"q": q or {}, "k": k or {}, "v": v or {}}
         if not on or len(set(on)) != len(on) or not set(on) <= overrides.keys():
             raise ValueError(f"IRPE: on={on!r} must be some of the letters q, k, v")
         for side, options in overrides.items():
-            if options is not None and side not in on:
+            if options and side not in on:
                 raise ValueError(f"IRPE: options for {side}, but on={on!r}")
+            check_options(SideOptions, options, name=f"IRPE on {side}")
         shared = SideOptions(method, mode, shared_heads, ratio, index, init)
-        sides = {side: replace(shared, **(overrides[side] or {})) for side in on}
+        sides = {side: replace(shared, **overrides[side]) for side in on}
         if "v" in sides and sides["v"].mode == "bias":
             raise ValueError("IRPE: there is no bias mode on v; set v=dict(mode='contextual')")
         self.sides = nn.ModuleDict({side: IRPESide(side, dims, o) for side, o in sides.items()})

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from mmplugins.bias import PairwiseDistance
 from mmplugins.grid import TokenGrid
-from mmplugins.position_encodings.base import AttentionEncoding, Dims, check_choice
+from mmplugins.position_encodings.base import AttentionEncoding, Dims
 from mmplugins.position_encodings.contextual import at_positions, sum_to_the_end
 from mmplugins.precision import full_precision
 from mmplugins.registry import POSITION_ENCODINGS
@@ -49,7 +49,7 @@ class SaPE2(AttentionEncoding):
             bias is never negative, so far patches are always attended to more.
 
     Raises:
-        ValueError: an option of another value, or fewer than two positions.
+        ValueError: fewer than two positions.
     """
 
     source = "https://arxiv.org/abs/2505.09466"
@@ -77,11 +77,6 @@ class SaPE2(AttentionEncoding):
         head_scale: bool = False,
     ):
         super().__init__()
-        check_choice("operand", operand, ("k", "q"))
-        check_choice("gate", gate, ("qk", "sep", "v"))
-        check_choice("gate_scale", gate_scale, ("inv_sqrt_dim", "none"))
-        check_choice("bias_scale", bias_scale, ("inv_sqrt_dim", "none"))
-        check_choice("normalize", normalize, ("none", "rms"))
         height, width = dims.grid
         counts = (height + 1, width + 1) if num_positions == "grid" else (num_positions,) * 2
         if not all(isinstance(count, int) and count >= 2 for count in counts):
@@ -152,8 +147,10 @@ class SaPE2(AttentionEncoding):
         if self.train_grid is None:
             return z
         train = self.train_grid[1] if axis == "x" else self.train_grid[0]
-        length = q.shape[3] if pair is None else pair.sum(-1, keepdim=True).clamp(min=1)
-        return z * (train / length) ** 0.5
+        if pair is None:
+            return z * (train / q.shape[3]) ** 0.5
+        length = pair.sum(-1, keepdim=True, dtype=q.dtype).clamp(min=1)
+        return z * (train / length).sqrt()
 
 
 def _pairs(
