@@ -36,7 +36,7 @@ class TokenGrid:
     width: int
     prefix: int = 0
     valid: Bool[Tensor, "B HW"] | None = None
-    mask: Bool[Tensor, "B 1 N N"] | None = None
+    mask: Bool[Tensor, "#B 1 N N"] | None = None
     device: torch.device | str | None = None
     _shared: dict = field(default_factory=dict, repr=False)
 

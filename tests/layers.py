@@ -29,10 +29,20 @@ def case_id(cfg: dict) -> str:
 class Model(nn.Module):
     """Two blocks with the encodings of `cfgs`, their parameters drawn large enough to matter."""
 
-    def __init__(self, cfgs, *, prefix=0, grid=(HEIGHT, WIDTH), window=None, embed_dims=16, seed=0):
+    def __init__(
+        self,
+        cfgs,
+        *,
+        prefix=0,
+        grid=(HEIGHT, WIDTH),
+        window=None,
+        embed_dims=16,
+        num_heads=2,
+        seed=0,
+    ):
         super().__init__()
         torch.manual_seed(seed)
-        dims = Dims(embed_dims=embed_dims, num_heads=2, depth=2, grid=grid, prefix=prefix)
+        dims = Dims(embed_dims=embed_dims, num_heads=num_heads, depth=2, grid=grid, prefix=prefix)
         self.pos = build_token_encodings(cfgs, dims)
         self.blocks = nn.ModuleList(
             Block(dims, build_attention_encodings(cfgs, dims), window=window) for _ in range(2)

@@ -1,9 +1,11 @@
 """What every registered encoding must do, whatever it is."""
 
+import inspect
 import itertools
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal, get_origin
 
 import pytest
 import torch
@@ -224,25 +226,53 @@ def test_traces():
     assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES]
 
 
-@settings(max_examples=25)
+def regions(height, width, prefix, row, col):
+    """The mask of windows shifted by `row` and `col`: within one of four regions, or a prefix."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    region = torch.nn.functional.pad((2 * (y < row) + (x < col)).flatten(), (prefix, 0), value=-1)
+    same = region[:, None] == region
+    return (same | (region == -1) | (region[:, None] == -1))[None, None]
+
+
+@settings(max_examples=60)
 @given(
     cfg=st.sampled_from(CASES),
     height=st.integers(1, 6),
     width=st.integers(1, 6),
     prefix=st.integers(0, 2),
+    num_heads=st.sampled_from([1, 2, 3]),
+    precision=st.sampled_from([(torch.float64, 1e-9), (torch.float32, 1e-3)]),
     data=st.data(),
 )
-def test_any_grid_and_any_padding(cfg, height, width, prefix, data):
+def test_any_grid_and_any_padding(cfg, height, width, prefix, num_heads, precision, data):
     """No NaN, no dependence on padded content, on the batch, or on a row that reads nothing."""
-    size = height * width
+    size, (dtype, tolerance) = height * width, precision
     rows = st.lists(st.booleans(), min_size=size, max_size=size)
     valid = torch.tensor([data.draw(rows), data.draw(rows)])
-    model = Model([cfg], prefix=prefix).double()
-    x = tokens(height=height, width=width, prefix=prefix)
+    row, col = data.draw(st.integers(0, height)), data.draw(st.integers(0, width))
+    mask = regions(height, width, prefix, row, col) if data.draw(st.booleans()) else None
+    embed_dims = 8 * num_heads
+    model = Model([cfg], prefix=prefix, embed_dims=embed_dims, num_heads=num_heads).to(dtype)
+    x = tokens(height=height, width=width, prefix=prefix, embed_dims=embed_dims, dtype=dtype)
     real = torch.nn.functional.pad(valid, (prefix, 0), value=True)
-    out = model(x, TokenGrid(height, width, prefix, valid))
+    out = model(x, TokenGrid(height, width, prefix, valid, mask))
     assert out.isfinite().all()
     noisy = torch.where(real[..., None], x, -50 * x)
-    assert close(model(noisy, TokenGrid(height, width, prefix, valid))[real], out[real], 1e-9)
-    alone = model(x[:1], TokenGrid(height, width, prefix, valid[:1]))
-    assert close(alone[real[:1]], out[:1][real[:1]], 1e-9)
+    again = model(noisy, TokenGrid(height, width, prefix, valid, mask))
+    assert close(again[real], out[real], tolerance)
+    alone = model(x[:1], TokenGrid(height, width, prefix, valid[:1], mask))
+    assert close(alone[real[:1]], out[:1][real[:1]], tolerance)
+
+
+def closed_options():
+    """(encoding, option) of every option that is one of a few words."""
+    for name, encoding in sorted(POSITION_ENCODINGS.module_dict.items()):
+        for option, parameter in inspect.signature(encoding).parameters.items():
+            if get_origin(parameter.annotation) is Literal:
+                yield name, option
+
+
+@pytest.mark.parametrize(("name", "option"), closed_options())
+def test_a_value_that_is_no_choice_is_refused(name, option):
+    with pytest.raises(ValueError, match=f"{name}: {option} is one of .*, not 'nonsense'"):
+        build({"type": name, option: "nonsense"})
