@@ -1,7 +1,7 @@
 """Products in full single precision, whatever the user has set for speed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 
@@ -15,7 +15,8 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """
     backends = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}
     backend = backends.get(device.type)
-    with torch.autocast(device.type, enabled=False):
+    known = torch.amp.is_autocast_available(device.type)  # not on meta tensors
+    with torch.autocast(device.type, enabled=False) if known else nullcontext():
         if backend is None or torch.compiler.is_compiling():
             yield
             return

@@ -1,0 +1,66 @@
+"""The list of encodings, and the tool that prints it."""
+
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from layers import CASES
+
+from mmplugins import catalogue
+
+TOOL = Path(__file__).parents[1] / "tools/list_encodings.py"
+
+
+@pytest.fixture
+def tool(monkeypatch, capsys):
+    def run(*argv):
+        monkeypatch.setattr(sys, "argv", [str(TOOL), *map(str, argv)])
+        monkeypatch.setenv("COLUMNS", "300")
+        runpy.run_path(str(TOOL), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_every_encoding_is_listed(tool):
+    said = tool()
+    for cfg in CASES:
+        assert cfg["type"] in said
+
+
+def test_published_costs_of_deit_small():
+    """IRPE on k: one percent of the multiply-adds, 4613 to 4659 M."""
+    irpe = next(entry for entry in catalogue.entries() if entry.name == "IRPE")
+    assert irpe.parameters == 12 * 64 * 49
+    assert irpe.multiply_adds == pytest.approx(4659 / 4613 - 1, abs=5e-4)
+
+
+def test_one_in_full(tool):
+    said = tool("SaPE2")
+    assert "logits[i, n] += ||z_i - z_n||" in said
+    assert "int | grid" in said
+    assert "arxiv.org/abs/2505.09466" in said
+
+
+def test_markdown_replaces_the_table_alone(tool, tmp_path):
+    file = tmp_path / "PAGE.md"
+    file.write_text(f"before\n{catalogue.BEGIN}\nstale\n{catalogue.END}\nafter\n")
+    tool("--markdown", file)
+    before, begin, *rows, end, after = file.read_text().splitlines()
+    assert (before, begin, end, after) == ("before", catalogue.BEGIN, catalogue.END, "after")
+    assert "\n".join(rows) == catalogue.markdown() == tool("--markdown").strip()
+    assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["SaPE3"], "unknown position encoding `SaPE3`; registered: CoPE"),
+        (["--markdown", __file__], "no lines `<!-- table"),
+        (["--markdown", "absent.md"], "absent.md"),
+    ],
+)
+def test_mistakes_are_named(tool, argv, message):
+    with pytest.raises(SystemExit, match=message):
+        tool(*argv)
