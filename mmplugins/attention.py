@@ -35,8 +35,8 @@ def project(
 ) -> Terms:
     """Rotated q and k, v, and what is added to the logits.
 
-    `q, k = W_qk inputs(x)`, `v = W_v x`; biases read q and k before rotation, so that no content
-    bias reads absolute position out of them and the order of the list does not matter.
+    `q, k = W_qk (x + inputs(x))`, `v = W_v x`; biases read q and k before rotation, so that no
+    content bias reads absolute position out of them and the order of the list does not matter.
 
     Args:
         x: tokens.
@@ -47,12 +47,12 @@ def project(
         num_heads: h.
     """
     encodings = list(encodings)
-    positioned = x
-    for encoding in encodings:
-        positioned = encoding.inputs(positioned, grid)
-    if positioned is x:
+    codes = [encoding.inputs(x, grid) for encoding in encodings]
+    codes = [code for code in codes if code is not None]
+    if not codes:
         q, k, v = F.linear(x, weight, bias).chunk(3, dim=-1)
     else:
+        positioned = x + sum(codes)
         qk = 2 * x.shape[-1]
         q, k = F.linear(positioned, weight[:qk], bias if bias is None else bias[:qk]).chunk(2, -1)
         v = F.linear(x, weight[qk:], bias if bias is None else bias[qk:])

@@ -189,7 +189,8 @@ def test_windows_do_not_see_each_other_nor_their_filling(cfg):
 @each_case
 def test_state_dict_holds_what_is_learned(cfg):
     model, copy = Model([cfg], prefix=1), Model([cfg], prefix=1, seed=5)
-    assert model.state_dict().keys() == dict(model.named_parameters()).keys()
+    running = {n for n, _ in model.named_buffers() if "norm." in n}  # batch norm learns them too
+    assert model.state_dict().keys() == dict(model.named_parameters()).keys() | running
     copy.load_state_dict(model.state_dict())
     x = tokens(prefix=1, dtype=torch.float32)
     out, again = (m(x, TokenGrid(HEIGHT, WIDTH, 1)) for m in (model, copy))

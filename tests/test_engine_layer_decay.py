@@ -55,7 +55,7 @@ def test_rates_fall_with_depth_and_encodings_do_not_decay() -> None:
         ("backbone.norm.weight", 0, 0.0),
         ("backbone.blocks.2.attn.qkv.weight", 1, DECAY),
         ("backbone.blocks.2.attn.pos.sape2.table_x", 1, 0.0),
-        ("backbone.pos.1.peg.conv.weight", 2, 0.0),
+        ("backbone.pos.1.peg.layers.0.conv.weight", 2, 0.0),
         ("backbone.blocks.0.norm1.weight", 3, 0.0),
         ("backbone.blocks.0.mlp.fc1.weight", 3, DECAY),
         ("backbone.patch_embed.proj.weight", 4, DECAY),

@@ -75,7 +75,7 @@ def test_init_weights_keeps_the_encodings_own():
     model = build(position_encodings=[dict(type="IRPE"), dict(type="PEG")])
     model.init_weights()
     assert not model.blocks[0].attn.pos["irpe"].sides["k"].tables["product"].any()
-    assert 0.2 < model.pos["0"]["peg"].conv.weight.std() < 0.8
+    assert 0.2 < model.pos["0"]["peg"].layers[0].conv.weight.std() < 0.8
     assert model.blocks[1].mlp.fc1.weight.std() < 0.03
 
 
@@ -96,7 +96,8 @@ def test_layer_depths():
     assert depths["cls_token"] == depths["patch_embed.proj.weight"] == 0
     assert depths["pos.-1.learnedape.table"] == 0
     assert depths["blocks.0.norm1.weight"] == 1
-    assert depths["pos.1.peg.conv.weight"] == depths["blocks.1.attn.pos.sape2.table_x"] == 2
+    assert depths["pos.1.peg.layers.0.conv.weight"] == 2
+    assert depths["blocks.1.attn.pos.sape2.table_x"] == 2
     assert depths["norm.weight"] == 4
     assert model.get_layer_depth("neck.conv.weight", "backbone.") == (4, 5)
 

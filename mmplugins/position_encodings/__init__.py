@@ -9,13 +9,14 @@ from mmplugins.position_encodings.base import (
 from mmplugins.position_encodings.cope import CoPE
 from mmplugins.position_encodings.irpe import IRPE
 from mmplugins.position_encodings.learned import LearnedAPE
-from mmplugins.position_encodings.peg import PEG
+from mmplugins.position_encodings.peg import PEG, QKPEG
 from mmplugins.position_encodings.sape2 import SaPE2
 from mmplugins.position_encodings.sincos import DetrSine, SinCos2D
 
 __all__ = [
     "IRPE",
     "PEG",
+    "QKPEG",
     "AttentionEncoding",
     "CoPE",
     "DetrSine",

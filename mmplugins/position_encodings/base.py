@@ -110,9 +110,9 @@ class AttentionEncoding(PositionEncoding):
 
     uses_probs: bool = False  # True: `context` reads the attention probabilities
 
-    def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
-        """What q and k, but not v, are projected from."""
-        return x
+    def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Tensor | None:
+        """Added to what q and k, but not v, are projected from; all encodings see the same `x`."""
+        return None
 
     def rotate(self, q: Tensor, k: Tensor, grid: TokenGrid) -> tuple[Tensor, Tensor]:
         """Rotated q and k."""

@@ -64,9 +64,9 @@ class DetrSine(AttentionEncoding):
         self.quarter, self.temperature = _quarter(dims), temperature
 
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
-        """`x` plus the encoding; prefix tokens stay as they are."""
+        """The encoding; zero for prefix tokens."""
         key = ("detr_sine", self.quarter, self.temperature, x.dtype)
-        return x + grid.once(key, lambda: self._encode(grid, x))
+        return grid.once(key, lambda: self._encode(grid, x)).expand(len(x), -1, -1)
 
     def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "_ N C"]:
         precise = torch.promote_types(x.dtype, torch.float32)
