@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.config import Config
 
 from mmplugins import catalogue
@@ -30,6 +31,27 @@ def test_the_three_lines_build():
     cfg = Config.fromstring(block, file_format=".py")
     backbone = {key: v for key, v in cfg.model.backbone.items() if key != "_delete_"}
     assert MODELS.build(backbone).blocks[0].attn.pos.keys() == {"sape2"}
+
+
+LISTS = re.findall(r"`(\[dict\(type=[^`]*\])`", README.replace("\n", " "))
+
+
+@pytest.mark.parametrize("encodings", LISTS)
+def test_the_lists_build(encodings):
+    text = f"position_encodings = {encodings}"
+    vit = MODELS.build(
+        dict(
+            type="ViT",
+            arch=dict(embed_dims=16, depth=1, num_heads=2),
+            out_indices=(0,),
+            **Config.fromstring(text, file_format=".py"),
+        )
+    )
+    assert vit(torch.rand(1, 3, 32, 48))[0].isfinite().all()
+
+
+def test_there_are_lists_of_several():
+    assert len(LISTS) >= 2
 
 
 @pytest.mark.parametrize(
