@@ -56,8 +56,8 @@ class Model(nn.Module):
             block.attn.kernel = name
         return self
 
-    def forward(self, x: Tensor, grid: TokenGrid) -> Tensor:
-        *_, out = run_blocks(self.blocks, self.pos, x, grid)
+    def forward(self, x: Tensor, grid: TokenGrid, *, with_cp: bool = False) -> Tensor:
+        *_, out = run_blocks(self.blocks, self.pos, x, grid, with_cp=with_cp)
         return out
 
 

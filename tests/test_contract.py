@@ -213,6 +213,29 @@ def test_initialises_itself_after_a_hostile_host(cfg):
 
 
 @each_case
+def test_geometry_is_shared_and_small(cfg):
+    """Nothing as large as a pair of tokens outlives the layer that made it."""
+    grid = TokenGrid(height=12, width=13)
+    Model([cfg])(tokens(height=12, width=13, dtype=torch.float32), grid)
+    kept = torch.utils._pytree.tree_leaves(list(grid._shared.values()))
+    kept = [getattr(value, "table", value) for value in kept]  # Buckets hold one
+    assert all(t.numel() < grid.num_tokens**2 / 4 for t in kept if isinstance(t, torch.Tensor))
+
+
+@each_case
+def test_recomputing_blocks_changes_nothing(cfg):
+    model, x = Model([cfg], prefix=1).double(), tokens(prefix=1)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    plain, again = (
+        torch.autograd.grad(
+            model(x, TokenGrid(HEIGHT, WIDTH, 1), with_cp=with_cp).sin().sum(), learned
+        )
+        for with_cp in (False, True)
+    )
+    assert all(close(a, b) for a, b in zip(plain, again, strict=True))
+
+
+@each_case
 def test_meta_construction(cfg):
     with torch.device("meta"):
         model = Model([cfg])
