@@ -9,7 +9,10 @@ from mmplugins.position_encodings.base import (
 from mmplugins.position_encodings.cope import CoPE
 from mmplugins.position_encodings.irpe import IRPE
 from mmplugins.position_encodings.learned import LearnedAPE
+from mmplugins.position_encodings.log_cpb import LogCPB
 from mmplugins.position_encodings.peg import PEG, QKPEG
+from mmplugins.position_encodings.relative_bias import RelativePositionBias
+from mmplugins.position_encodings.rope import RoPE
 from mmplugins.position_encodings.sape2 import SaPE2
 from mmplugins.position_encodings.sincos import DetrSine, SinCos2D
 
@@ -22,7 +25,10 @@ __all__ = [
     "DetrSine",
     "Dims",
     "LearnedAPE",
+    "LogCPB",
     "PositionEncoding",
+    "RelativePositionBias",
+    "RoPE",
     "SaPE2",
     "SinCos2D",
     "TokenEncoding",

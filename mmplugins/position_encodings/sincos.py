@@ -8,8 +8,9 @@ DetrSine, on what q and k are projected from in every layer (https://arxiv.org/a
 with y', x' = 1, 2, .. counted over valid patches only and H', W' their number in the line.
 
 Both read absolute coordinates in patches and have no parameters. Off the training grid SinCos2D
-continues its formula; DetrSine always maps the valid region to one period. Deviation: the rows come
-first in both; DetrSine equals mmdet's `SinePositionalEncoding(num_feats=C/2, normalize=True)`.
+continues its formula, or stretches the valid region to the training grid (normalized); DetrSine
+always maps the valid region to one period. Deviation: the rows come first in both; DetrSine equals
+mmdet's `SinePositionalEncoding(num_feats=C/2, normalize=True)`.
 """
 
 import math
@@ -20,32 +21,53 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.grid import TokenGrid
+from mmplugins.grid import Coords, TokenGrid
 from mmplugins.position_encodings.base import AttentionEncoding, Dims, TokenEncoding
 from mmplugins.registry import POSITION_ENCODINGS
 
 
 @POSITION_ENCODINGS.register_module()
 class SinCos2D(TokenEncoding):
-    """Sines and cosines of the patch index."""
+    """Sines and cosines of the patch index, or of the place in the valid region.
+
+    Args:
+        dims: shape facts.
+        temperature: T.
+        coords: index, or normalized.
+        after: blocks after which it acts, -1 before the first.
+    """
 
     source = "https://arxiv.org/abs/2104.02057"
     reads = "absolute coordinates"
     cost = "0"
     other_grid = "formula"
+    examples = ({}, {"coords": "normalized"})
 
-    def __init__(self, dims: Dims, *, temperature: float = 10000.0, after: Sequence[int] = (-1,)):
+    def __init__(
+        self,
+        dims: Dims,
+        *,
+        temperature: float = 10000.0,
+        coords: Coords = "index",
+        after: Sequence[int] = (-1,),
+    ):
         super().__init__(after=after)
         self.quarter, self.temperature = _quarter(dims), temperature
+        self.coords, self.train_grid = coords, dims.grid
+        if coords == "normalized":
+            self.equivariant = frozenset({"canvas"})
+            self.other_grid = "stretched to the training grid"
 
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """`x` plus the encoding; prefix tokens stay as they are."""
-        key = ("sincos", self.quarter, self.temperature, x.dtype)
+        key = ("sincos", self.quarter, self.temperature, self.coords, self.train_grid, x.dtype)
         return x + grid.once(key, lambda: self._encode(grid, x))
 
-    def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "N C"]:
-        phase = _phase(grid.coords, self.quarter, self.temperature, x.dtype)
-        code = torch.stack([phase.sin(), phase.cos()], dim=-2).flatten(-3)  # [HW, C]
+    def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "_ N C"]:
+        precise = torch.promote_types(x.dtype, torch.float32)
+        place = grid.places(self.coords, train=self.train_grid, dtype=precise)
+        phase = _phase(place, self.quarter, self.temperature)
+        code = torch.stack([phase.sin(), phase.cos()], dim=-2).flatten(-3)  # [_, HW, C]
         return F.pad(code, (0, 0, grid.prefix, 0)).to(x.dtype)
 
 
@@ -72,7 +94,7 @@ class DetrSine(AttentionEncoding):
         precise = torch.promote_types(x.dtype, torch.float32)
         counts, ends = grid.counts(precise)  # [_, H, W, 2]
         place = 2 * math.pi * counts / (ends + 1e-6)
-        phase = _phase(place, self.quarter, self.temperature, precise)
+        phase = _phase(place, self.quarter, self.temperature)
         code = torch.stack([phase.sin(), phase.cos()], dim=-1).flatten(-3)  # [_, H, W, C]
         return F.pad(code.flatten(1, 2), (0, 0, grid.prefix, 0)).to(x.dtype)
 
@@ -88,8 +110,9 @@ def _quarter(dims: Dims) -> int:
     return dims.embed_dims // 4
 
 
-def _phase(place: Tensor, count: int, temperature: float, dtype: torch.dtype) -> Tensor:
-    """[..., 2] places (y, x) times `count` falling frequencies: [..., 2, count]."""
-    precise = torch.promote_types(dtype, torch.float32)
-    exponent = torch.arange(count, dtype=precise, device=place.device) / count
-    return place.to(precise)[..., None] * temperature**-exponent
+def _phase(
+    place: Float[Tensor, "*n 2"], count: int, temperature: float
+) -> Float[Tensor, "*n 2 {count}"]:
+    """Places (y, x) times `count` falling frequencies."""
+    exponent = torch.arange(count, dtype=place.dtype, device=place.device) / count
+    return place[..., None] * temperature**-exponent
