@@ -17,7 +17,8 @@ from mmplugins.engine import SeedSample
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 LEAVES = sorted(CONFIGS.glob("[a-z]*/*.py"))
-VIT_LEAVES = [leaf for leaf in LEAVES if "vit-" in leaf.name]
+CPVT_LEAVES = [leaf for leaf in LEAVES if leaf.name.startswith("cpvt-")]
+VIT_LEAVES = [leaf for leaf in LEAVES if "vit-" in leaf.name] + CPVT_LEAVES
 PIPELINES = [leaf for leaf in LEAVES if "-nope_" in leaf.name]
 ENCODINGS = {
     "nope": [],
@@ -29,6 +30,11 @@ ENCODINGS = {
     "sape2": ["SaPE2"],
     "sine-irpe-k": ["DetrSine", "IRPE"],
     "sine-sape2": ["DetrSine", "SaPE2"],
+}
+CPVT = {  # arch, channels, parameters of the DeiT of that size
+    "t": ("tiny", 192, 5_717_416),
+    "s": ("small", 384, 22_050_664),
+    "b": ("base", 768, 86_567_656),
 }
 ROOTS = {
     "coco": ("MMPLUGINS_COCO", "data/coco"),
@@ -67,7 +73,7 @@ def build(cfg: Config) -> BaseModel:
         return MODELS.build(deepcopy(cfg.model))
 
 
-@pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
+@pytest.mark.parametrize("leaf", [leaf for leaf in LEAVES if leaf not in CPVT_LEAVES], ids=name_of)
 def test_leaf_is_its_pipeline_with_another_encoding(leaf: Path) -> None:
     token = re.search(r"(?:r\d+|vit-[a-z]+16)-([a-z0-9-]+)_", leaf.stem)[1]
     pipeline = leaf.with_name(leaf.name.replace(f"-{token}_", "-nope_"))
@@ -80,6 +86,40 @@ def test_leaf_is_its_pipeline_with_another_encoding(leaf: Path) -> None:
     assert ours.to_dict() == base.to_dict()
 
 
+@pytest.mark.parametrize("leaf", CPVT_LEAVES, ids=name_of)
+def test_cpvt_is_the_vit_pipeline_with_peg(leaf: Path) -> None:
+    size, gap = re.match(r"cpvt-([tsb])16(-gap)?_", leaf.name).groups()
+    arch, channels, _ = CPVT[size]
+    ours = Config.fromfile(leaf)
+    base = Config.fromfile(leaf.with_name(f"vit-s16-nope_{leaf.name.partition('_')[2]}"))
+    base.model.backbone.update(
+        arch=arch, with_cls_token=not gap, position_encodings=[dict(type="PEG")]
+    )
+    base.model.neck.update(in_channels=[channels] * 4, out_channels=channels)
+    base.model.decode_head.in_channels = [channels] * 4
+    base.model.auxiliary_head.in_channels = channels
+    assert ours.to_dict() == base.to_dict()
+
+
+@pytest.mark.parametrize("leaf", CPVT_LEAVES, ids=name_of)
+def test_cpvt_is_deit_with_peg_for_its_table(leaf: Path) -> None:
+    """And without classifier and last norm, as every backbone here."""
+    size, gap = re.match(r"cpvt-([tsb])16(-gap)?_", leaf.name).groups()
+    _, channels, deit = CPVT[size]
+    table, classifier, norm = 197 * channels, 1000 * (channels + 1), 2 * channels
+    expected = deit - table - classifier - norm + 10 * channels - (channels if gap else 0)
+    backbone = build(Config.fromfile(leaf)).backbone
+    assert sum(p.numel() for p in backbone.parameters()) == expected
+
+
+@pytest.mark.parametrize("leaf", [leaf for leaf in CPVT_LEAVES if "-t16" in leaf.name], ids=name_of)
+def test_cpvt_tiny_runs_at_any_size(leaf: Path) -> None:
+    backbone = MODELS.build(Config.fromfile(leaf).model.backbone).eval()
+    with torch.no_grad():
+        maps = backbone(torch.randn(1, 3, 64, 90))
+    assert [m.shape for m in maps] == [(1, 192, 4, 6)] * 4
+
+
 @pytest.mark.parametrize("leaf", LEAVES, ids=name_of)
 def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
     cfg = Config.fromfile(leaf)
@@ -87,9 +127,13 @@ def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
     rules = cfg.optim_wrapper.paramwise_cfg.custom_keys
     assert rules[".pos."] == dict(decay_mult=0.0)
     learned = {"LearnedAPE", "PEG", "IRPE", "SaPE2"}
-    expected = any(e["type"] in learned for e in encoder_of(cfg).position_encodings)
-    for key in rules.keys() - {"cls_token"}:  # an option of the backbone that no leaf takes
-        assert any(key in name for name in names) == (expected or key != ".pos."), key
+    encoder = encoder_of(cfg)
+    used = {
+        ".pos.": any(e["type"] in learned for e in encoder.position_encodings),
+        "cls_token": encoder.get("with_cls_token", False),
+    }
+    for key in rules:
+        assert any(key in name for name in names) == used.get(key, True), key
 
 
 @pytest.mark.parametrize("leaf", VIT_LEAVES, ids=name_of)

@@ -137,7 +137,7 @@ class ConvLayer(nn.Module):
         if self.padding_mode in ("circular", "replicate", "reflect"):
             key = ("continued", self.padding_mode, self.radius)
             index = grid.once(key, lambda: _continued(grid, self.padding_mode, self.radius))
-            x = x.take_along_dim(index[..., None], dim=1)
+            x = x[torch.arange(len(x), device=x.device)[:, None], index]  # whole tokens: fast
             height, width, padding = height + 2 * self.radius, width + 2 * self.radius, 0
         weight = self.conv.weight
         if plus_identity:
@@ -195,11 +195,9 @@ def _line(valid: Bool[Tensor, "_ n"], mode: Padding, radius: int) -> Int[Tensor,
     place = torch.arange(-radius, length + radius, device=valid.device) - first
     period = 2 * (count - 1)
     mirrored = place % period.clamp(min=1)
-    return (
-        first
-        + {
-            "circular": place % count,
-            "replicate": place.clamp(min=0).minimum(count - 1),
-            "reflect": mirrored.minimum(period - mirrored),
-        }[mode]
-    )
+    inside = {
+        "circular": place % count,
+        "replicate": place.clamp(min=0).minimum(count - 1),
+        "reflect": mirrored.minimum(period - mirrored),
+    }[mode]
+    return first + inside
