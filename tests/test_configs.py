@@ -22,14 +22,23 @@ VIT_LEAVES = [leaf for leaf in LEAVES if "vit-" in leaf.name] + CPVT_LEAVES
 PIPELINES = [leaf for leaf in LEAVES if "-nope_" in leaf.name]
 ENCODINGS = {
     "nope": [],
-    "sine": ["DetrSine"],
-    "ape": ["LearnedAPE"],
-    "sincos": ["SinCos2D"],
-    "peg": ["PEG"],
-    "irpe-k": ["IRPE"],
-    "sape2": ["SaPE2"],
-    "sine-irpe-k": ["DetrSine", "IRPE"],
-    "sine-sape2": ["DetrSine", "SaPE2"],
+    "sine": [dict(type="DetrSine")],
+    "ape": [dict(type="LearnedAPE")],
+    "sincos": [dict(type="SinCos2D")],
+    "peg": [dict(type="PEG")],
+    "rope-axial": [dict(type="RoPE")],
+    "rope-mixed": [dict(type="RoPE", variant="mixed")],
+    "rpb": [dict(type="RelativePositionBias")],
+    "cpb": [dict(type="LogCPB")],
+    "cope": [dict(type="CoPE")],
+    "irpe-k": [dict(type="IRPE")],
+    "irpe-qkv": [dict(type="IRPE", on="qkv")],
+    "sape2": [dict(type="SaPE2")],
+}
+WITHOUT_PARAMETERS = [ENCODINGS[token][0] for token in ("sine", "sincos", "rope-axial")]
+DETR_OPTIONS = {  # as published; and a table that does not depend on what an image is padded to
+    "IRPE": dict(ratio=2.0),
+    "RelativePositionBias": dict(resize="clamp"),
 }
 CPVT = {  # arch, channels, parameters of the DeiT of that size
     "t": ("tiny", 192, 5_717_416),
@@ -80,8 +89,10 @@ def test_leaf_is_its_pipeline_with_another_encoding(leaf: Path) -> None:
     assert pipeline in PIPELINES
     ours, base = Config.fromfile(leaf), Config.fromfile(pipeline)
     encodings = encoder_of(ours).pop("position_encodings")
-    published = {"IRPE": dict(ratio=2.0)} if "detr" in leaf.parent.name else {}
-    assert encodings == [dict(type=t, **published.get(t, {})) for t in ENCODINGS[token]]
+    before, rest, after = re.fullmatch(r"(?:(sine)-)?(.+?)(?:-(ape))?", token).groups()
+    expected = [cfg for part in (before, rest, after) if part for cfg in ENCODINGS[part]]
+    options = DETR_OPTIONS if "detr" in leaf.parent.name else {}
+    assert encodings == [cfg | options.get(cfg["type"], {}) for cfg in expected]
     assert encoder_of(base).pop("position_encodings") == []
     assert ours.to_dict() == base.to_dict()
 
@@ -126,10 +137,9 @@ def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
     names = [f".{name}" for name, _ in build(cfg).named_parameters()]
     rules = cfg.optim_wrapper.paramwise_cfg.custom_keys
     assert rules[".pos."] == dict(decay_mult=0.0)
-    learned = {"LearnedAPE", "PEG", "IRPE", "SaPE2"}
     encoder = encoder_of(cfg)
     used = {
-        ".pos.": any(e["type"] in learned for e in encoder.position_encodings),
+        ".pos.": any(e not in WITHOUT_PARAMETERS for e in encoder.position_encodings),
         "cls_token": encoder.get("with_cls_token", False),
     }
     for key in rules:

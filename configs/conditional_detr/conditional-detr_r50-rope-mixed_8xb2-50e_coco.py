@@ -1,0 +1,3 @@
+_base_ = "./conditional-detr_r50-nope_8xb2-50e_coco.py"
+
+model = dict(encoder=dict(position_encodings=[dict(type="RoPE", variant="mixed")]))

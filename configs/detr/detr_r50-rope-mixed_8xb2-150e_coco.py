@@ -1,0 +1,3 @@
+_base_ = "./detr_r50-nope_8xb2-150e_coco.py"
+
+model = dict(encoder=dict(position_encodings=[dict(type="RoPE", variant="mixed")]))
