@@ -69,6 +69,7 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
+    package_data={"mmplugins.position_encodings": ["README.md"]},
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",
