@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from layers import HEIGHT, WIDTH, Model, tokens
+from layers import CASES, HEIGHT, WIDTH, Model, case_id, tokens
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from mmengine.config import Config
@@ -74,6 +74,15 @@ def test_maps_are_what_the_layer_computes(prefix, float64):
             constant = (rest - maps.bias).mean((1, 2), keepdim=True)
             torch.testing.assert_close(rest, maps.bias + constant)
             assert maps.bias.std() > 1e-3
+
+
+@pytest.mark.parametrize("cfg", CASES, ids=case_id)
+def test_every_encoding_can_be_looked_at(cfg, float64):
+    layer, probs = layer_and_probs(Model([cfg]), tokens(), TokenGrid(HEIGHT, WIDTH))
+    for maps in query_maps(layer, [(0, 0), (2, 3)], image=1):
+        expected = probs[1, :, maps.query[0] * WIDTH + maps.query[1]]
+        torch.testing.assert_close(maps.attention.flatten(1), expected)
+        assert maps.bias is None or maps.bias.shape == maps.attention.shape
 
 
 @pytest.mark.parametrize("window", [(3, 2), (2, 4), (7, 9)])
@@ -229,6 +238,7 @@ def show_on(folder: Path, name: str, choice: Choice, **options):
 DETR = "detr/detr_r18-sine-sape2_1xb8-8e_synthetic-160x224.py"
 
 
+@pytest.mark.family
 @pytest.mark.parametrize("name", [DETR, "upernet", "mask_rcnn"])
 def test_looks_through_the_hosts_own_pipeline(name, folder):
     """The whole of it: pipeline, preprocessor, padding; against what attention really computed."""
@@ -345,6 +355,7 @@ def test_pictures_that_are_none_are_named(image, message, folder):
         show(config(folder, "upernet"), str(folder / image), Choice())
 
 
+@pytest.mark.family
 def test_a_checkpoint_brings_its_weights(folder, tmp_path):
     cfg = config(folder, "upernet")
     model = build_model(cfg)

@@ -56,10 +56,11 @@ def build_model(
     import_module(f"{cfg.default_scope}.models")
     init_default_scope(cfg.default_scope)
     check_model(cfg)
-    if "backbone" in cfg.model:
-        cfg.model.backbone.init_cfg = None  # as in the hosts: what follows replaces it anyway
+    options = deepcopy(cfg.model)
+    if "init_cfg" in options.backbone:
+        options.backbone.init_cfg = None  # as in the hosts' inference: nothing to download
     torch.manual_seed(0)
-    model = revert_sync_batchnorm(MODELS.build(deepcopy(cfg.model)))
+    model = revert_sync_batchnorm(MODELS.build(options))
     if checkpoint is None:
         model.init_weights()
     else:
