@@ -8,11 +8,11 @@ With d/2 pairs (a, b) of neighbouring components of q and of k, c < d/2:
            omega^x = [m cos(alpha); -m sin(alpha)], omega^y = [m sin(alpha); m cos(alpha)]
 
 Source: https://arxiv.org/abs/2403.13298. Acts on q and k; logits read displacements in patches,
-with q and k. Prefix tokens are not rotated, as if they lay at the origin. At another grid
-coordinates go on as indices, or the valid region is stretched to the training grid (normalized; in
-windows use index, as the filling of a window is not part of its valid region). x comes first, as in
-the published models: theirs then load by renaming alone, learned frequencies and the channels of q
-and k alike. No deviations. Computed in fp32 or better.
+with q and k. Prefix tokens are not rotated, as if they lay at the origin. At another grid indices
+go on, as in the paper. Deviation: as an option the valid region is stretched to the training grid
+(normalized); not for windows, whose valid regions differ at the border of the image. x comes first,
+as in the published models: theirs then load by renaming alone, learned frequencies and the channels
+of q and k alike. Computed in fp32 or better.
 """
 
 import math
