@@ -411,8 +411,8 @@ def test_borders_lie_between_buckets():
     assert ends == horizontal | vertical
     places = {text.get_text(): text.get_position() for text in axes.texts}
     assert places["4"] == (0, 0)
-    assert places["0"] == (-2, -1.5)
-    assert places["8"] == (2, 1.5)
+    assert places["0"] == (2, 1.5)  # the published id of a query at the top left, a key below right
+    assert places["8"] == (-2, -1.5)
 
 
 @pytest.fixture(scope="module")

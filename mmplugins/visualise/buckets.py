@@ -34,7 +34,8 @@ class BucketTable:
     Attributes:
         axis: what the table is indexed by.
         options: method, ratio and index.
-        buckets: number of each displacement's bucket, [2H - 1, 2W - 1], no displacement amid.
+        buckets: b(i, j) by where the key j lies as seen from the query i, [2H - 1, 2W - 1], itself
+            amid.
         allocated: buckets that the table has, that of prefix tokens included.
     """
 
@@ -71,7 +72,9 @@ def bucket_tables(grid: TokenGrid, options: SideOptions) -> list[BucketTable]:
     for axis in options.axes:
         buckets = displacement_buckets(grid, axis, options.ratio, options.index)
         allocated = buckets.count + (grid.prefix > 0)
-        tables.append(BucketTable(axis, options, buckets.table.numpy(), allocated, grid.prefix))
+        tables.append(
+            BucketTable(axis, options, buckets.reversed.table.numpy(), allocated, grid.prefix)
+        )
     return tables
 
 
@@ -104,7 +107,7 @@ def draw_buckets(tables: Sequence[Sequence[BucketTable]], grid: TokenGrid) -> Fi
         figsize=(page_width, rows * (height * side + 0.9) + 0.7), dpi=150, layout="constrained"
     )
     caption = (
-        f"buckets of the displacement (y, x) from a query (red), {grid.height} x {grid.width} "
+        f"the bucket of a key, by its (y, x) from the query (red), {grid.height} x {grid.width} "
         f"patches, {grid.prefix} prefix tokens"
     )
     figure.suptitle("\n".join(textwrap.wrap(caption, int(11 * page_width))), fontsize=11)
