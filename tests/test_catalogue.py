@@ -49,7 +49,7 @@ def test_markdown_replaces_the_table_alone(tool, tmp_path):
     tool("--markdown", file)
     before, begin, *rows, end, after = file.read_text().splitlines()
     assert (before, begin, end, after) == ("before", catalogue.BEGIN, catalogue.END, "after")
-    assert "\n".join(rows) == catalogue.markdown() == tool("--markdown").strip()
+    assert "\n".join(rows) == tool("--markdown").strip()
     assert list(tmp_path.iterdir()) == [file]
 
 

@@ -243,12 +243,13 @@ def test_meta_construction(cfg):
     assert all(parameter.is_meta for parameter in model.parameters())
 
 
-def test_traces():
+@pytest.mark.parametrize("half", [0, 1])
+def test_traces(half):
     """Without graph breaks, and with torch.export; apart, since dynamo cannot trace jaxtyping."""
-    script = Path(__file__).with_name("trace_cases.py")
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    argv = [sys.executable, Path(__file__).with_name("trace_cases.py"), str(half)]
+    run = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES]
+    assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES[half::2]]
 
 
 def regions(height, width, prefix, row, col):

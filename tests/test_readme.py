@@ -41,7 +41,7 @@ def test_the_lists_build(encodings):
     text = f"position_encodings = {encodings}"
     vit = MODELS.build(
         dict(
-            type="ViT",
+            type="mmplugins.ViT",
             arch=dict(embed_dims=16, depth=1, num_heads=2),
             out_indices=(0,),
             **Config.fromstring(text, file_format=".py"),
