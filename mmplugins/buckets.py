@@ -25,10 +25,16 @@ class Buckets:
     prefix: int = 0
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """H, W."""
+        rows, cols = self.table.shape
+        return (rows + 1) // 2, (cols + 1) // 2
+
+    @property
     def num_tokens(self) -> int:
         """N: prefix tokens and patches."""
-        rows, cols = self.table.shape
-        return self.prefix + (rows + 1) // 2 * ((cols + 1) // 2)
+        height, width = self.grid
+        return self.prefix + height * width
 
     @property
     def reversed(self) -> "Buckets":
@@ -37,18 +43,13 @@ class Buckets:
 
     def pairs(self, start: int, stop: int) -> Int[Tensor, "n N"]:
         """b(i, j) of the tokens i from `start` to `stop` and all j."""
-        tokens = self._places()
+        height, width = self.grid
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
-        # A place is y C + x, so that places differ as displacements do.
-        zero = self.table.numel() // 2
-        displacements = tokens[first:last, None] - tokens[None, :] + zero
+        patches = torch.arange(first, last, device=self.table.device)
+        # Every patch sees a window of the table: to copy it is faster than to look up each pair.
+        windows = self.table.flip(0, 1).unfold(0, height, 1).unfold(1, width, 1)  # [H, W, H, W]
+        seen = windows[height - 1 - patches // width, width - 1 - patches % width].flatten(1)
+        if not self.prefix:
+            return seen
         above = stop - start - (last - first)
-        return F.pad(
-            self.table.flatten()[displacements], (self.prefix, 0, above, 0), value=self.count
-        )
-
-    def _places(self) -> Int[Tensor, "HW"]:
-        rows, cols = self.table.shape
-        y = torch.arange((rows + 1) // 2, device=self.table.device)
-        x = torch.arange((cols + 1) // 2, device=self.table.device)
-        return (y[:, None] * cols + x).flatten()
+        return F.pad(seen, (self.prefix, 0, above, 0), value=self.count)
