@@ -51,6 +51,7 @@ class BucketedTable(LogitBias):
     """bias[i, j] = table[b(i, j)]: the same for all images."""
 
     def __init__(self, table: Float[Tensor, "h K"], buckets: Buckets):
+        buckets.check(table.shape[1])
         self.table, self.buckets = table, buckets
         self.num_tokens = buckets.num_tokens
 
@@ -72,6 +73,7 @@ class BucketedContent(LogitBias):
     def __init__(
         self, lookup: Float[Tensor, "B h N K"], buckets: Buckets, *, of_keys: bool = False
     ):
+        buckets.check(lookup.shape[3])
         self.lookup, self.buckets, self.of_keys = lookup, buckets, of_keys
         self.num_tokens = lookup.shape[2]
 
@@ -79,9 +81,8 @@ class BucketedContent(LogitBias):
         """By one gather from `lookup`."""
         batch, heads = self.lookup.shape[:2]
         if self.of_keys:
-            buckets = self.buckets.reversed.pairs(start, stop).T  # [N, n]
-            values = self.lookup.gather(-1, buckets.expand(batch, heads, -1, -1))
-            return values.transpose(-1, -2)
+            buckets = self.buckets.reversed.pairs(start, stop)  # [n, N]
+            return self.lookup.mT.gather(2, buckets.expand(batch, heads, -1, -1))
         buckets = self.buckets.pairs(start, stop)  # [n, N]
         return self.lookup[:, :, start:stop].gather(-1, buckets.expand(batch, heads, -1, -1))
 

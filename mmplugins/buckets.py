@@ -1,6 +1,6 @@
 """Buckets: pairs of tokens whose displacement is alike share one value."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,7 @@ class Buckets:
     table: Int[Tensor, "R C"]
     count: int
     prefix: int = 0
+    _shared: dict = field(default_factory=dict, repr=False)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -36,13 +37,39 @@ class Buckets:
         height, width = self.grid
         return self.prefix + height * width
 
+    def check(self, size: int) -> None:
+        """Refuse a table of another number of buckets.
+
+        Raises:
+            ValueError: names the prefix tokens, if the table was built for another number of them.
+        """
+        if size != self.count + (self.prefix > 0):
+            raise ValueError(
+                f"a table of {size} buckets does not serve {self.count}"
+                + (f" and one for {self.prefix} prefix tokens" if self.prefix else "")
+                + ": is Dims.prefix that of the grid?"
+            )
+
     @property
     def reversed(self) -> "Buckets":
         """Those of b(j, i)."""
-        return replace(self, table=self.table.flip(0, 1))
+        if "reversed" not in self._shared:
+            self._shared["reversed"] = Buckets(self.table.flip(0, 1), self.count, self.prefix)
+        return self._shared["reversed"]
 
     def pairs(self, start: int, stop: int) -> Int[Tensor, "n N"]:
-        """b(i, j) of the tokens i from `start` to `stop` and all j."""
+        """b(i, j) of the tokens i from `start` to `stop` and all j.
+
+        Those of all tokens are kept for the other layers of this pass: autograd would keep a copy
+        for each of them.
+        """
+        if (start, stop) != (0, self.num_tokens):
+            return self._rows(start, stop)
+        if "pairs" not in self._shared:
+            self._shared["pairs"] = self._rows(start, stop)
+        return self._shared["pairs"]
+
+    def _rows(self, start: int, stop: int) -> Int[Tensor, "n N"]:
         height, width = self.grid
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
         patches = torch.arange(first, last, device=self.table.device)

@@ -134,7 +134,7 @@ class TokenGrid:
     def _counts(self, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         valid = self.valid_map
         if valid is None:
-            valid = torch.ones(1, self.height, self.width, device=self.device)
+            valid = torch.ones(1, self.height, self.width, device=self.coords.device)
         counts = torch.stack([valid.to(dtype).cumsum(dim) for dim in (1, 2)], dim=-1)
         y_end, x_end = counts[:, -1:, :, 0], counts[:, :, -1:, 1]
         return counts, torch.stack([y_end.expand_as(valid), x_end.expand_as(valid)], dim=-1)

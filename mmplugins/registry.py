@@ -18,8 +18,7 @@ def build_position_encoding(cfg: dict, registry: Registry, default_args: dict | 
         TypeError: `cfg` is no dict with a `type`, or it has an option the encoding does not know.
         ValueError: a value that is none of an option's choices.
     """
-    encoding = position_encoding_class(cfg, registry)
-    check_options(encoding, {key: cfg[key] for key in cfg.keys() - {"type", "_scope_", "dims"}})
+    position_encoding_class(cfg, registry)  # names what is wrong with the type
     # Without a scope, mmengine would look for encodings in the host's registry and warn each time.
     return build_from_cfg({**cfg, "_scope_": registry.scope}, registry, default_args)
 

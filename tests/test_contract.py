@@ -219,7 +219,7 @@ def test_geometry_is_shared_and_small(cfg):
     grid = TokenGrid(height=12, width=13)
     Model([cfg])(tokens(height=12, width=13, dtype=torch.float32), grid)
     kept = torch.utils._pytree.tree_leaves(list(grid._shared.values()))
-    kept = [getattr(value, "table", value) for value in kept]  # Buckets hold one
+    kept = [getattr(value, "table", value) for value in kept]  # of Buckets; pairs: test_irpe
     assert all(t.numel() < grid.num_tokens**2 / 4 for t in kept if isinstance(t, torch.Tensor))
 
 
@@ -260,6 +260,24 @@ def regions(height, width, prefix, row, col):
     return (same | (region == -1) | (region[:, None] == -1))[None, None]
 
 
+@pytest.mark.parametrize("cfg", IN_ATTENTION, ids=case_id)
+@each_prefix
+def test_regions_of_a_mask_do_not_see_each_other(cfg, prefix):
+    model, x = Model([cfg], prefix=prefix).double(), tokens(prefix=prefix)
+    top = torch.nn.functional.pad(torch.arange(HEIGHT * WIDTH) < 2 * WIDTH, (prefix, 0))
+    # The prefix is a region of its own: it would carry the news from one to the other.
+    region = torch.where(top, 1, torch.arange(prefix + HEIGHT * WIDTH).ge(prefix) * 2)
+    grid = TokenGrid(HEIGHT, WIDTH, prefix, mask=(region[:, None] == region)[None, None])
+    if cfg["type"] == "QKPEG":
+        with pytest.raises(ValueError, match="QKPEG: a convolution cannot keep the regions"):
+            model(x, grid)
+        return
+    changed = torch.where((region == 2)[:, None], tokens(prefix=prefix, seed=9), x)
+    out, other = model(x, grid), model(changed, grid)
+    assert close(out[:, region != 2], other[:, region != 2])
+    assert not close(out[:, region == 2], other[:, region == 2])
+
+
 @settings(max_examples=60)
 @given(
     cfg=st.sampled_from(CASES),
@@ -276,7 +294,8 @@ def test_any_grid_and_any_padding(cfg, height, width, prefix, num_heads, precisi
     rows = st.lists(st.booleans(), min_size=size, max_size=size)
     valid = torch.tensor([data.draw(rows), data.draw(rows)])
     row, col = data.draw(st.integers(0, height)), data.draw(st.integers(0, width))
-    mask = regions(height, width, prefix, row, col) if data.draw(st.booleans()) else None
+    masked = data.draw(st.booleans()) and cfg["type"] != "QKPEG"  # which refuses masks
+    mask = regions(height, width, prefix, row, col) if masked else None
     embed_dims = 8 * num_heads
     model = Model([cfg], prefix=prefix, embed_dims=embed_dims, num_heads=num_heads).to(dtype)
     x = tokens(height=height, width=width, prefix=prefix, embed_dims=embed_dims, dtype=dtype)

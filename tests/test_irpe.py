@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from layers import Model, tokens
 from mmengine.config import Config
 from mmengine.registry import DefaultScope, init_default_scope
 
@@ -202,6 +203,28 @@ def test_starts_as_the_model_without_it():
 def test_values_alone_leave_the_logits():
     irpe = IRPE(Dims(embed_dims=6, num_heads=2, depth=1, grid=(3, 4)), on="v")
     assert irpe.logit_bias(*torch.randn(3, 1, 2, 12, 3), TokenGrid(3, 4)) is None
+
+
+@pytest.mark.parametrize(("on", "kinds"), [("k", 1), ("qkv", 2)])  # those of q are reversed
+def test_layers_keep_one_index_of_pairs_together(on, kinds):
+    """For their backward passes; it dies with the grid."""
+    model, kept = Model([dict(type="IRPE", on=on)], grid=(9, 10)), set()
+
+    def pack(saved):
+        if saved.dtype == torch.int64 and saved.numel() >= 90**2:
+            kept.add(saved.untyped_storage().data_ptr())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        out = model(tokens(height=9, width=10, dtype=torch.float32), TokenGrid(9, 10))
+    assert len(kept) == kinds
+    out.sum().backward()
+
+
+def test_a_grid_with_other_prefix_tokens_is_named():
+    irpe = IRPE(Dims(embed_dims=6, num_heads=2, depth=1, grid=(3, 4)))
+    with pytest.raises(ValueError, match=r"49 buckets .* 2 prefix tokens: is Dims.prefix"):
+        irpe.logit_bias(*torch.randn(3, 1, 2, 14, 3), TokenGrid(3, 4, prefix=2))
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from mmplugins.bias import PairwiseDistance
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings import CoPE, Dims, SaPE2
-from mmplugins.registry import POSITION_ENCODINGS
+from mmplugins.position_encodings import cope as cope_module
+from mmplugins.position_encodings.contextual import sum_to_the_end
+from mmplugins.precision import full_precision
 
 HEADS, D, P, GRID = 2, 5, 4, (3, 4)
 
@@ -71,7 +74,7 @@ def loop(q, compared, operand, table, places, *, scale, length):
     return torch.tensor([[math.dist(a, b) for b in vectors] for a in vectors], dtype=torch.float64)
 
 
-@pytest.mark.parametrize(("height", "width"), [(3, 4), (1, 6), (5, 2)])
+@pytest.mark.parametrize(("height", "width", "prefix"), [(3, 4, 2), (1, 6, 0), (5, 2, 1)])
 @pytest.mark.parametrize(
     "options",
     [
@@ -84,9 +87,12 @@ def loop(q, compared, operand, table, places, *, scale, length):
     ],
     ids=str,
 )
-def test_equals_loops_over_the_equations(height, width, options):
-    sape2, qkv = encoding(**options), content(height, width)
-    result = bias(sape2, qkv, height, width)
+def test_equals_loops_over_the_equations(height, width, prefix, options):
+    sape2, qkv = encoding(**options), content(height, width, prefix)
+    result = bias(sape2, qkv, height, width, prefix=prefix)
+    assert not result[:, :, :prefix].any()
+    assert not result[..., :prefix].any()
+    result, qkv = result[:, :, prefix:, prefix:], qkv[:, :, :, prefix:]
     scale = 1 if options.get("gate_scale") == "none" else 1 / math.sqrt(D)
     for head in range(HEADS):
         q, k, v = qkv[:, 0, head]
@@ -155,21 +161,43 @@ def test_autocast_changes_nothing():
     torch.testing.assert_close(autocast, exact, rtol=0, atol=1e-4)
 
 
+def test_a_large_common_part_does_not_drown_small_distances():
+    """In single precision: vectors that are clamped alike differ by little."""
+    torch.manual_seed(0)
+    z = 100 + torch.randn(1, 1, 40, 50, dtype=torch.float64)
+    z[:, :, 7] = z[:, :, 3] + 1e-3 * torch.randn(50, dtype=torch.float64)
+    exact, single = (PairwiseDistance([t]).dense() for t in (z, z.float()))
+    assert (single - exact).abs().max() < 1e-3
+
+
 @pytest.fixture
 def fast_products():
     """What a user may have set for speed: float32 products in TF32 (CUDA) or bfloat16 (CPU)."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
-    yield
+    yield torch.backends.mkldnn.matmul
     torch.set_float32_matmul_precision(before)
 
 
+def test_fast_products_are_off_inside(fast_products):
+    if not hasattr(fast_products, "fp32_precision"):
+        pytest.skip("this torch cannot tell the precision of products on a CPU")
+    with full_precision(torch.device("cpu")):
+        assert fast_products.fp32_precision == "ieee"
+    assert fast_products.fp32_precision == "bf16"
+    with pytest.raises(KeyError), full_precision(torch.device("cpu")):
+        raise KeyError
+    assert torch.get_float32_matmul_precision() == "medium"
+
+
 def test_fast_products_change_nothing(fast_products):
+    x = torch.randn(64, 64)
+    if torch.equal(x @ x, (x.double() @ x.double()).float()):
+        pytest.skip("this CPU has no fast products")
     sape2, qkv = encoding(), content(8, 9)
     exact = bias(sape2, qkv, 8, 9)
     single = bias(sape2.float(), qkv.float(), 8, 9)
     assert (single - exact).abs().max() < 1e-4 * exact.max()
-    assert torch.get_float32_matmul_precision() == "medium"
 
 
 @pytest.mark.parametrize(
@@ -181,7 +209,7 @@ def test_fast_products_change_nothing(fast_products):
 )
 def test_options_are_checked(options, message):
     with pytest.raises(ValueError, match=message):
-        POSITION_ENCODINGS.build({"type": "SaPE2", **options}, default_args=dict(dims=dims()))
+        SaPE2(dims(), **options)
 
 
 def test_gates_of_their_own_start_as_those_of_the_keys():
@@ -216,12 +244,27 @@ def test_cope_equals_loops_over_the_equations(prefix):
         torch.testing.assert_close(result[0, head], expected, rtol=0, atol=1e-12)
 
 
-def test_cope_counts_within_the_regions_of_a_mask():
-    cope, qkv = random(CoPE(dims(), num_positions=P)), content(4, 6)
-    left = (torch.arange(24) % 6) < 4
+@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize("kind", [CoPE, SaPE2])
+def test_regions_of_a_mask_are_counted_apart(kind, prefix):
+    """With the mask of shifted windows, a region's bias is what it would be alone."""
+    encoding, qkv = random(kind(dims(prefix), num_positions=P)), content(4, 6, prefix)
+    left = torch.nn.functional.pad((torch.arange(24) % 6) < 4, (prefix, 0), value=True)
     mask = (left[:, None] == left)[None, None]
-    b = bias(cope, qkv, 4, 6, mask=mask)[:, :, left][..., left]
-    torch.testing.assert_close(b, bias(cope, qkv[..., left, :], 4, 4), rtol=0, atol=1e-12)
+    b = bias(encoding, qkv, 4, 6, prefix=prefix, mask=mask)[:, :, left][..., left]
+    alone = bias(encoding, qkv[..., left, :], 4, 4, prefix=prefix)
+    torch.testing.assert_close(b, alone, rtol=0, atol=1e-12)
+
+
+def test_cope_positions_survive_fast_products(monkeypatch):
+    """Sums of rounded gates do not fall below zero."""
+
+    def rounded(gates, **options):
+        return sum_to_the_end(gates.bfloat16().to(gates.dtype), **options)
+
+    monkeypatch.setattr(cope_module, "sum_to_the_end", rounded)
+    cope, qkv = random(CoPE(dims(), num_positions=P)), 3 * content(9, 11)
+    assert bias(cope, qkv, 9, 11).isfinite().all()
 
 
 def test_cope_starts_as_the_model_without_it():

@@ -1,8 +1,10 @@
 """What a position encoding is: a `TokenEncoding` or an `AttentionEncoding`, built from `Dims`."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import wraps
 from typing import ClassVar, Literal
 
 from jaxtyping import Float
@@ -11,6 +13,7 @@ from torch import Tensor
 
 from mmplugins.bias import LogitBias
 from mmplugins.grid import TokenGrid
+from mmplugins.registry import check_options
 
 Shift = Literal["roll", "canvas"]
 
@@ -74,6 +77,20 @@ class PositionEncoding(BaseModule, ABC):
     other_grid: str
     padding_free: bool = True
 
+    def __init_subclass__(cls):
+        """Let every encoding refuse options, and values of `Literal`s, that it does not know."""
+        super().__init_subclass__()
+        init = cls.__init__
+        if "dims" not in inspect.signature(init).parameters or "__init__" not in vars(cls):
+            return
+
+        @wraps(init)
+        def checked(self, dims: Dims, **options) -> None:
+            check_options(cls, options)
+            init(self, dims, **options)
+
+        cls.__init__ = checked
+
     def reset_parameters(self) -> None:
         """Initialise the parameters; encodings without any have nothing to do."""
 
@@ -91,7 +108,11 @@ class TokenEncoding(PositionEncoding):
 
     def __init__(self, *, after: Sequence[int] = (-1,)):
         super().__init__()
-        if not isinstance(after, Sequence) or not after:
+        if (
+            not isinstance(after, Sequence)
+            or not all(isinstance(i, int) for i in after)
+            or not after
+        ):
             raise TypeError(
                 f"{type(self).__name__}: after={after!r} must be a list of block indices"
             )

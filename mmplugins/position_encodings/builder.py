@@ -35,6 +35,8 @@ def build_token_encodings(cfgs: Iterable, dims: Dims) -> ModuleDict:
                         f"{cfg['type']}: after={encoding.after} names block {index}, "
                         f"but blocks are 0 to {dims.depth - 1} (-1: before the first)"
                     )
+            if len(set(encoding.after)) < len(encoding.after):
+                raise ValueError(f"{cfg['type']}: after={encoding.after} names a block twice")
             # Each place has parameters of its own; the first instance serves the first place.
             first, *others = encoding.after
             places.setdefault(first, []).append(encoding)

@@ -84,8 +84,7 @@ class RasterPositions(LogitBias):
             if counted is not None:
                 gates = gates * counted
             gates = gates.unflatten(-1, (grid.height, grid.width))  # [B, h, n, H, W]
-            row = gates.sum(-1)  # [B, h, n, H]
-            below = sum_to_the_end(row) - row
+            below = sum_to_the_end(gates.sum(-1), itself=False)  # [B, h, n, H]
             place = (sum_to_the_end(gates) + below[..., None]).flatten(-2)  # [B, h, n, HW]
         bias = at_positions(self.content[:, :, first:last], place)
         return F.pad(bias, (prefix, 0, stop - start - (last - first), 0))

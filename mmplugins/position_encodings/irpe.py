@@ -195,8 +195,12 @@ class IRPESide(nn.Module):
         out = 0
         for table, buckets in self._tables(grid):
             pairs = buckets.pairs(0, grid.num_tokens).expand_as(probs)
-            sums = probs.new_zeros(*probs.shape[:3], table.shape[1])  # [B, h, N, K]
-            out = out + sums.scatter_add(-1, pairs, probs) @ table.to(probs.dtype)
+            buckets.check(table.shape[1])
+            # Half precision would lose small probabilities in the sums of far, large buckets.
+            precise = torch.promote_types(probs.dtype, torch.float32)
+            sums = torch.zeros(*probs.shape[:3], table.shape[1], dtype=precise, device=probs.device)
+            sums = sums.scatter_add(-1, pairs, probs.to(precise))  # [B, h, N, K]
+            out = out + sums.to(probs.dtype) @ table.to(probs.dtype)
         return out
 
     def _tables(self, grid: TokenGrid) -> list[tuple[Tensor, Buckets]]:

@@ -48,7 +48,7 @@ class LearnedAPE(TokenEncoding):
         after: Sequence[int] = (-1,),
     ):
         super().__init__(after=after)
-        self.resize, self.coords = resize, coords
+        self.resize, self.coords, self.prefix = resize, coords, dims.prefix
         self.padding_free = coords == "index"
         self.other_grid = f"{resize} resize" if coords == "normalized" else "last row or column"
         self.table = nn.Parameter(torch.empty(1, *dims.grid, dims.embed_dims))
@@ -63,7 +63,15 @@ class LearnedAPE(TokenEncoding):
             nn.init.trunc_normal_(parameter, std=0.02)
 
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
-        """`x` plus the table at the grid of `x`."""
+        """`x` plus the table at the grid of `x`.
+
+        Raises:
+            ValueError: a grid with another number of prefix tokens.
+        """
+        if grid.prefix != self.prefix:
+            raise ValueError(
+                f"LearnedAPE is made for {self.prefix} prefix tokens, the grid has {grid.prefix}"
+            )
         prefix, patches = grid.split(x)
         table = self._at(self.table, height=grid.height, width=grid.width)
         patches = patches + table.flatten(1, 2).to(x.dtype)

@@ -133,20 +133,20 @@ class ConvLayer(nn.Module):
         self, x: Float[Tensor, "B HW C"], grid: TokenGrid, *, plus_identity: bool
     ) -> Float[Tensor, "B HW C"]:
         """W * x + b over `x` as a picture, or (W + 1) * x + b."""
-        height, width, padding = grid.height, grid.width, self.radius
+        # Whole tokens are moved, and a convolution that pads nothing itself is fast on a CPU.
         if self.padding_mode in ("circular", "replicate", "reflect"):
             key = ("continued", self.padding_mode, self.radius)
             index = grid.once(key, lambda: _continued(grid, self.padding_mode, self.radius))
-            x = x[torch.arange(len(x), device=x.device)[:, None], index]  # whole tokens: fast
-            height, width, padding = height + 2 * self.radius, width + 2 * self.radius, 0
+            x = x[torch.arange(len(x), device=x.device)[:, None], index]
+            x = x.unflatten(1, (grid.height + 2 * self.radius, grid.width + 2 * self.radius))
+        else:
+            x = F.pad(x.unflatten(1, (grid.height, grid.width)), [0, 0] + [self.radius] * 4)
         weight = self.conv.weight
         if plus_identity:
-            one = torch.ones(len(weight), 1) if self.conv.groups > 1 else torch.eye(len(weight))
-            weight = weight + F.pad(one[..., None, None].to(weight), [self.radius] * 4)
-        picture = x.transpose(1, 2).unflatten(2, (height, width))  # [B, C, H, W]
-        picture = F.conv2d(
-            picture, weight, self.conv.bias, padding=padding, groups=self.conv.groups
-        )
+            one = torch.eye(len(weight), dtype=weight.dtype, device=weight.device)
+            one = one if self.conv.groups == 1 else one.diagonal()[:, None]
+            weight = weight + F.pad(one[..., None, None], [self.radius] * 4)
+        picture = F.conv2d(x.movedim(-1, 1), weight, self.conv.bias, groups=self.conv.groups)
         x = picture.flatten(2).transpose(1, 2)
         return x if self.pointwise is None else self.pointwise(x)
 
@@ -170,7 +170,7 @@ def _masked(x: Tensor, valid: Bool[Tensor, "_ HW"] | None) -> Tensor:
 def _valid_map(grid: TokenGrid) -> Bool[Tensor, "_ H W"]:
     if grid.valid is not None:
         return grid.valid_map
-    return torch.ones(1, grid.height, grid.width, dtype=torch.bool, device=grid.device)
+    return torch.ones(1, grid.height, grid.width, dtype=torch.bool, device=grid.coords.device)
 
 
 def _inside(grid: TokenGrid, reach: int) -> Bool[Tensor, "_ HW"]:

@@ -104,8 +104,10 @@ class PEG(TokenEncoding):
     def forward(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """The tokens plus their code; those of the prefix and of padding stay as they are."""
         prefix, patches = grid.split(x)
-        code = self.layers(patches, grid, plus_identity=self.folded)
-        if not self.folded:
+        # Autocast would round the tokens themselves to half precision.
+        folded = self.folded and not torch.is_autocast_enabled(x.device.type)
+        code = self.layers(patches, grid, plus_identity=folded)
+        if not folded:
             patches = patches + code
         else:
             patches = code if grid.valid is None else code.where(grid.valid[..., None], patches)
@@ -142,6 +144,9 @@ class QKPEG(AttentionEncoding):
     """Conditional encoding of queries and keys, the paper's ablation; options are those of PEG.
 
     In windows its picture is the window, so that borders of windows look like those of the image.
+
+    Raises:
+        ValueError: options as in PEG; in the forward pass, a grid whose mask tells regions apart.
     """
 
     source = "https://arxiv.org/abs/2102.10882"
@@ -178,5 +183,7 @@ class QKPEG(AttentionEncoding):
 
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """The code of the patches; zero for prefix tokens and padding."""
+        if grid.mask is not None:
+            raise ValueError("QKPEG: a convolution cannot keep the regions of a mask apart")
         code = self.layers(grid.split(x)[1], grid)
         return F.pad(code, (0, 0, grid.prefix, 0))

@@ -74,7 +74,7 @@ class RelativePositionBias(AttentionEncoding):
 
     def _resize_on_load(self, state_dict: dict, prefix: str, *_) -> None:
         table = state_dict.get(f"{prefix}table")
-        if table is not None and table.ndim == 3:
+        if table is not None and table.ndim == 3 and table.shape[1] % 2 and table.shape[2] % 2:
             _, rows, cols = self.table.shape
             state_dict[f"{prefix}table"] = self._at(table, rows=rows, cols=cols)
 

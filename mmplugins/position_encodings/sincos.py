@@ -52,7 +52,7 @@ class SinCos2D(TokenEncoding):
         after: Sequence[int] = (-1,),
     ):
         super().__init__(after=after)
-        self.quarter, self.temperature = _quarter(dims), temperature
+        self.quarter, self.temperature = _quarter(dims, temperature), temperature
         self.coords, self.train_grid = coords, dims.grid
         if coords == "normalized":
             self.equivariant = frozenset({"canvas"})
@@ -83,7 +83,7 @@ class DetrSine(AttentionEncoding):
 
     def __init__(self, dims: Dims, *, temperature: float = 10000.0):
         super().__init__()
-        self.quarter, self.temperature = _quarter(dims), temperature
+        self.quarter, self.temperature = _quarter(dims, temperature), temperature
 
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """The encoding; zero for prefix tokens."""
@@ -99,14 +99,16 @@ class DetrSine(AttentionEncoding):
         return F.pad(code.flatten(1, 2), (0, 0, grid.prefix, 0)).to(x.dtype)
 
 
-def _quarter(dims: Dims) -> int:
+def _quarter(dims: Dims, temperature: float) -> int:
     """Number of frequencies: a sine and a cosine of each, for two axes.
 
     Raises:
-        ValueError: embed_dims that four does not divide.
+        ValueError: embed_dims that four does not divide, or a temperature that is not positive.
     """
     if dims.embed_dims % 4:
         raise ValueError(f"sine encodings need embed_dims divisible by 4, not {dims.embed_dims}")
+    if temperature <= 0:
+        raise ValueError(f"sine encodings need a positive temperature, not {temperature}")
     return dims.embed_dims // 4
 
 
