@@ -38,12 +38,12 @@ class Buckets:
         return self.prefix + height * width
 
     def check(self, size: int) -> None:
-        """Refuse a table of another number of buckets.
+        """Refuse a table of too few buckets.
 
         Raises:
             ValueError: names the prefix tokens, if the table was built for another number of them.
         """
-        if size != self.count + (self.prefix > 0):
+        if size < self.count + (self.prefix > 0):
             raise ValueError(
                 f"a table of {size} buckets does not serve {self.count}"
                 + (f" and one for {self.prefix} prefix tokens" if self.prefix else "")

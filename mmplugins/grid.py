@@ -21,8 +21,9 @@ class TokenGrid:
     """`prefix` tokens without position, then `height` x `width` patches in row-major order.
 
     `valid` is True at real patches and None when all are; `mask` is True where a pair of tokens may
-    attend (shifted windows) and None when all may. Geometry is made on `device`, by default that
-    of `valid` or `mask`, else the CPU.
+    attend (shifted windows) and None when all may. A `window` is a part of a larger grid: where it
+    sticks out, its patches are not valid, but it is no smaller. Geometry is made on `device`, by
+    default that of `valid` or `mask`, else the CPU.
 
     >>> grid = TokenGrid(height=2, width=3, prefix=1)
     >>> grid.num_tokens, grid.coords[4].tolist()
@@ -38,6 +39,7 @@ class TokenGrid:
     valid: Bool[Tensor, "B HW"] | None = None
     mask: Bool[Tensor, "#B 1 N N"] | None = None
     device: torch.device | str | None = None
+    window: bool = False
     _shared: dict = field(default_factory=dict, repr=False)
 
     def __post_init__(self):
@@ -76,9 +78,10 @@ class TokenGrid:
         """(y, x) of each patch in patches of the training grid `train`.
 
         `index`: as they are. `normalized`: the valid region is stretched to the training grid,
-        borders upon borders, as in a resized picture: (y + 1/2) H_train / H - 1/2.
+        borders upon borders, as in a resized picture: (y + 1/2) H_train / H - 1/2. A window has the
+        size of those of the training grid: there both are the same.
         """
-        if coords == "index":
+        if coords == "index" or self.window:
             return self.coords[None].to(dtype)
         counts, ends = (t.flatten(1, 2) for t in self.counts(dtype))
         size = torch.tensor(train, dtype=dtype, device=counts.device)

@@ -3,7 +3,9 @@
 import difflib
 import importlib.util
 import inspect
-from typing import Literal, get_args, get_origin
+import math
+from types import UnionType
+from typing import Literal, Union, get_args, get_origin
 
 from mmengine.registry import METRICS as HOST_METRICS
 from mmengine.registry import MODELS as HOST_MODELS
@@ -27,7 +29,7 @@ def check_options(owner: type, options: dict, name: str | None = None) -> None:
     """Refuse options that `owner` does not know, and values that are none of their choices.
 
     Raises:
-        TypeError: an unknown option; the message names the nearest.
+        TypeError: an unknown option, the message names the nearest; or a value of another type.
         ValueError: a value that the option's `Literal` does not hold.
     """
     name = name or owner.__name__
@@ -44,6 +46,22 @@ def check_options(owner: type, options: dict, name: str | None = None) -> None:
         if get_origin(annotation) is Literal and value not in get_args(annotation):
             choices = ", ".join(map(str, get_args(annotation)))
             raise ValueError(f"{name}: {option} is one of {choices}, not {value!r}")
+        if not _fits(value, annotation):
+            kind = annotation.__name__ if inspect.isclass(annotation) else annotation
+            raise TypeError(f"{name}: {option} is of type {kind}, not {value!r}")
+
+
+def _fits(value: object, annotation: object) -> bool:
+    """Whether a value is of a plain type, or one of several; of others nothing is known."""
+    if get_origin(annotation) in (Union, UnionType):
+        return any(_fits(value, part) for part in get_args(annotation))
+    if get_origin(annotation) is Literal:
+        return value in get_args(annotation)
+    if annotation is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if annotation in (bool, int, str):
+        return type(value) is annotation
+    return not inspect.isclass(annotation) or isinstance(value, annotation)
 
 
 def position_encoding_class(cfg: dict, registry: Registry) -> type:

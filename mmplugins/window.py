@@ -41,7 +41,7 @@ def _windows_grid(grid: TokenGrid, x: Tensor, window: tuple[int, int]) -> TokenG
         valid = x.new_ones(len(x), grid.height, grid.width).bool()
     if valid is not None:
         valid = _partition(valid[..., None], window)[..., 0]
-    return TokenGrid(height=window[0], width=window[1], valid=valid, device=x.device)
+    return TokenGrid(height=window[0], width=window[1], valid=valid, device=x.device, window=True)
 
 
 def _partition(x: Tensor, window: tuple[int, int]) -> Tensor:

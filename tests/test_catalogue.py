@@ -1,5 +1,6 @@
 """The list of encodings, and the tool that prints it."""
 
+import re
 import runpy
 import sys
 from pathlib import Path
@@ -36,11 +37,31 @@ def test_published_costs_of_deit_small():
     assert irpe.multiply_adds == pytest.approx(4659 / 4613 - 1, abs=5e-4)
 
 
+@pytest.mark.parametrize("entry", catalogue.entries(), ids=lambda entry: entry.name)
+def test_costs_are_what_is_counted(entry):
+    """To within a factor of two; what is no product or convolution is not counted."""
+    symbols = dict(N=14**2, H=14, W=14, C=384, h=6, k=3, K=49, F=512)
+    text = re.sub(r"(?<=[\w)]) (?=[\w(])", " * ", entry.cost).replace("^", "**")
+    layers = 1 if entry.place.startswith("tokens") else 12
+    stated = layers * eval(text, {}, symbols) / 4.57e9  # multiply-adds of the ViT itself
+    if entry.name == "RoPE":  # it turns elements, one by one
+        assert entry.multiply_adds == 0 < stated < 1e-3
+    else:
+        assert stated / 2 <= entry.multiply_adds <= 2 * stated
+
+
 def test_one_in_full(tool):
     said = tool("SaPE2")
     assert "logits[i, n] += ||z_i - z_n||" in said
     assert "int | grid" in said
     assert "arxiv.org/abs/2505.09466" in said
+
+
+def test_one_of_another_package(tool, tmp_path, monkeypatch):
+    (tmp_path / "mine_of_the_test.py").write_text("import nothing_of_that_name")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit, match="error: No module named 'nothing_of_that_name'"):
+        tool("Mine", "--import", "mine_of_the_test")
 
 
 def test_markdown_replaces_the_table_alone(tool, tmp_path):

@@ -117,7 +117,7 @@ def test_builds_from_the_registry_without_touching_the_config():
             dict(position_encodings=[dict(type="SaPE2", num_position=3)]),
             "SaPE2 has no option `num_position`, did you mean `num_positions`",
         ),
-        (dict(position_encodings=dict(type="SaPE2")), "is a list of dict.*holds 'type'"),
+        (dict(position_encodings=dict(type="SaPE2")), "is a list of dict.*not {'type'"),
         (dict(position_encodings=["SaPE2"]), "is a list of dict.*holds 'SaPE2'"),
         (dict(position_encodings=[dict(type="PEG", after=(3,))]), "blocks are 0 to 2"),
         (dict(arch=dict(SMALL, num_heads=3)), r"embed_dims \(32\) must be divisible by num_heads"),

@@ -17,8 +17,8 @@ Conditional DETR, the ViT of Mask R-CNN and UperNet. The picture goes through th
 test pipeline and the whole model; without a checkpoint the weights are random.
 
 Each map is scaled to its own range, which is printed below it. Patches that the query cannot
-read, padding and all outside of its window, are grey. Patches are counted from 0, height first,
-as beside the drawn picture.
+read, all outside of its window and padding where the model masks it, are grey. Patches are
+counted from 0, height first, as beside the drawn picture.
 """
 EPILOG = """
 examples:
@@ -78,10 +78,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     """Parse, look, draw."""
-    args = parse_args()
-    MMLogger.get_instance("show_bias", log_level="ERROR")
-    choice = Choice(args.queries, args.layers, args.heads, args.what, args.invert)
     with plain_errors():
+        args = parse_args()
+        MMLogger.get_instance("show_bias", log_level="ERROR")
+        choice = Choice(args.queries, args.layers, args.heads, args.what, args.invert)
         figure, words = show(
             read_config(args.config, args.cfg_options),
             args.image,

@@ -71,12 +71,12 @@ def main() -> None:
             for method in args.method
             for index in args.index
         ]
+        save(draw_buckets(rows, grid), args.out)
     except ValueError as error:
         raise SystemExit(f"error: {error}") from None
     for row in rows:
         for table in row:
             print(describe(table))
-    save(draw_buckets(rows, grid), args.out)
     print(f"{args.out}: {height} x {width} patches, {args.prefix} prefix tokens")
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from mmengine.config import Config, ConfigDict, DictAction
@@ -174,7 +175,7 @@ def plain_errors() -> Iterator[None]:
     """A wrong input ends with one line instead of a traceback."""
     try:
         yield
-    except InputError as error:
+    except (InputError, UnpicklingError) as error:
         sys.exit(f"error: {error}")
 
 

@@ -1,6 +1,6 @@
 """From the list in a config to the encodings of one layer, and of the residual stream."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from mmengine.model import ModuleDict
 from torch import Tensor
@@ -27,7 +27,7 @@ def build_token_encodings(cfgs: Iterable, dims: Dims) -> ModuleDict:
         ValueError: a place that is not in -1 .. depth - 1.
     """
     places: dict[int, list[PositionEncoding]] = {}
-    for cfg in cfgs:
+    for cfg in _checked(cfgs):
         for encoding in _build([cfg], dims, TokenEncoding):
             for index in encoding.after:
                 if not -1 <= index < dims.depth:
@@ -56,13 +56,22 @@ def encode_tokens(pos: ModuleDict, index: int, x: Tensor, grid: TokenGrid) -> Te
 def _build(cfgs: Iterable, dims: Dims, kind: type[PositionEncoding]) -> list[PositionEncoding]:
     """Instances of the encodings of `kind`; of all others only the type is looked up."""
     encodings = []
-    for cfg in cfgs:
+    for cfg in _checked(cfgs):
         found = position_encoding_class(cfg, POSITION_ENCODINGS)
         if not issubclass(found, PositionEncoding):
             raise TypeError(f"{found.__name__} is no TokenEncoding or AttentionEncoding")
         if issubclass(found, kind):
             encodings.append(POSITION_ENCODINGS.build(cfg, default_args=dict(dims=dims)))
     return encodings
+
+
+def _checked(cfgs: Iterable) -> Sequence:
+    """`cfgs`, if it is a list."""
+    if not isinstance(cfgs, Sequence) or isinstance(cfgs, str):
+        raise TypeError(
+            f"position_encodings is a list of dict(type='...', option=...), not {cfgs!r}"
+        )
+    return cfgs
 
 
 def _named(encodings: Iterable[PositionEncoding]) -> ModuleDict:

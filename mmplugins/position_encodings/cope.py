@@ -36,7 +36,7 @@ class CoPE(AttentionEncoding):
 
     source = "https://arxiv.org/abs/2405.18719"
     reads = "q and k of all later patches"
-    cost = "N^2 (H + W) h"
+    cost = "N^2 (C + W h)"
     equivariant = frozenset({"canvas"})
     other_grid = "all but the last patches share a position"
     examples = ({"num_positions": 3},)

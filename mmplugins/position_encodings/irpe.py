@@ -13,6 +13,7 @@ bucket. At any other grid long displacements fall into the last bucket, so nothi
 Deviation: biases are not scaled, as in the authors' code (eq. 13 divides them by sqrt(d)).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -54,7 +55,7 @@ class SideOptions:
     init: Init = "zeros"
 
     def __post_init__(self):
-        if self.ratio <= 0:
+        if not 0 < self.ratio < math.inf:
             raise ValueError(f"IRPE: ratio must be positive, not {self.ratio}")
 
     @property

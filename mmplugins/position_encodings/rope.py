@@ -10,7 +10,7 @@ With d/2 pairs (a, b) of neighbouring components of q and of k, c < d/2:
 Source: https://arxiv.org/abs/2403.13298. Acts on q and k; logits read displacements in patches,
 with q and k. Prefix tokens are not rotated, as if they lay at the origin. At another grid indices
 go on, as in the paper. Deviation: as an option the valid region is stretched to the training grid
-(normalized); not for windows, whose valid regions differ at the border of the image. x comes first,
+(normalized), in windows not. x comes first,
 as in the published models: theirs then load by renaming alone, learned frequencies and the channels
 of q and k alike. Computed in fp32 or better.
 """

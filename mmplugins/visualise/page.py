@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from mmplugins.engine.inputs import InputError
 from mmplugins.visualise.paint import QUERY, Kind
 
 MARGIN, LINE, GAP = 0.3, 0.18, 0.14  # inches
@@ -140,7 +141,13 @@ def patch_side(pixels: tuple[int, int], patches: tuple[int, int]) -> float:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """As PNG, whole or not at all."""
+    """As PNG, whole or not at all.
+
+    Raises:
+        InputError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise InputError(f"out: `{path}` is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -67,6 +67,10 @@ def show(
     Raises:
         InputError: whatever of this does not fit together.
     """
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise InputError(f"device: torch knows no `{device}`; use cpu or cuda") from None
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise InputError(f"device {device}: torch finds no GPU")
     model = build_model(cfg, checkpoint, device=device, trust=trust)
