@@ -19,13 +19,16 @@ def probabilities(
     *,
     bias: LogitBias | None = None,
     mask: Bool[Tensor, "_ 1 _ N"] | None = None,
-) -> Float[Tensor, "B h N N"]:
-    """softmax(q k^T / sqrt(d) + bias) where `mask` is True, in fp32 or better."""
+    rows: slice = slice(None),
+) -> Float[Tensor, "B h n N"]:
+    """softmax(q k^T / sqrt(d) + bias) where `mask` is True, in fp32 or better, of some `rows`."""
     precise = torch.promote_types(q.dtype, torch.float32)
-    logits = (q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
+    logits = (q[:, :, rows] * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
     if bias is not None:
-        logits = logits + bias.dense()
+        start, stop, _ = rows.indices(q.shape[2])
+        logits = logits + bias.rows(start, stop)
     if mask is not None:
+        mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
         logits = logits.masked_fill(~mask, -torch.inf)
     return logits.softmax(-1)
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from mmplugins.attention import Terms
 from mmplugins.engine.inputs import InputError
 from mmplugins.grid import TokenGrid
+from mmplugins.kernels import probabilities
 from mmplugins.visualise.record import LayerInput
 
 Place = tuple[int, int]  # (y, x) of a patch
@@ -111,24 +112,18 @@ def _maps_of_token(
 ) -> tuple[Float[Tensor, "h H W"] | None, Float[Tensor, "h H W"]]:
     """Bias and probabilities of one row of the attention matrix."""
     q, k, _, bias = terms
-    precise = torch.promote_types(q.dtype, torch.float32)
-    scaled = q[0, :, token, None] * q.shape[-1] ** -0.5  # [h, 1, d]
-    logits = (scaled @ k[0].transpose(-1, -2))[:, 0].to(precise)  # [h, N]
-    row = None
-    if bias is not None:
-        row = bias.rows(token, token + 1)[0, :, 0].to(precise).expand_as(logits)
-        logits = logits + row
     mask = grid.attention_mask
-    readable = torch.ones_like(logits[0], dtype=torch.bool)
+    probs = probabilities(q, k, bias=bias, mask=mask, rows=slice(token, token + 1))[0, :, 0]
+    readable = torch.ones_like(probs[0], dtype=torch.bool)
     if mask is not None:
         readable = mask[0, 0, token if mask.shape[2] > 1 else 0]
-    probabilities = logits.masked_fill(~readable, -torch.inf).softmax(-1)
 
     def as_map(values: Tensor) -> Tensor:
         values = values.masked_fill(~readable, torch.nan)[:, grid.prefix :]
         return values.unflatten(1, (grid.height, grid.width))
 
-    return None if row is None else as_map(row), as_map(probabilities)
+    row = None if bias is None else as_map(bias.rows(token, token + 1)[0, :, 0].to(probs.dtype))
+    return row, as_map(probs)
 
 
 def _place(part: Tensor | None, canvas: TokenGrid, top: int, left: int) -> Tensor | None:
