@@ -21,7 +21,8 @@ from mmplugins.evaluation.shifts import Frame, Shift
 
 EXACT = {torch.float64: 1e-12, torch.float32: 1e-5}
 VISIBLE = 1e-3  # what is not equivariant, is not by more than this
-ROLL, CANVAS = Frame("roll"), Frame("masked_canvas", 3 * PATCH)
+ROLL = Frame("roll")
+CANVAS = Frame("masked_canvas", 4 * PATCH)  # two patches off, even shifted
 BY_PATCHES: Shift = (PATCH, 2 * PATCH)
 Expected = Literal["exact", "not exact", "noticed"]
 
