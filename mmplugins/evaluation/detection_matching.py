@@ -1,0 +1,238 @@
+"""How alike the detections of two views are: prediction consistency and drift.
+
+A are the detections in the reference view, B those in the shifted view, moved back. In symbols,
+with m_A the detections of A that have a partner in B at IoU >= tau, and m_B those of B in A:
+
+    PC_tau = (m_A + m_B) / (|A| + |B|),  PC = mean over tau = .50, .55 ... .95;  nothing in both: 1
+    mAISC = m_A(.90) / |A|               (https://arxiv.org/abs/2008.09604)
+    of the pairs at tau = .50:  mIoU_match, the mean IoU;  CD = |c_B - c_A| / sqrt(w_A h_A), CD_px
+    in pixels;  SRD = |ln w_B / w_A| + |ln h_B / h_A|;  SD = |s_B - s_A|, SD_bias = s_B - s_A
+    FR = 1 - fraction of A that has a partner at tau = .50 under every shift
+
+Which detections count. Only what lies wholly in the core, shrunk by the margin, is asked for: those
+are |A| and |B|, the same A for every shift. All others, cut by the core or beyond, count for
+nothing but may be partners: an object whose box is just inside in one view and just outside in the
+other was found in both, so neither view is charged for it. Where all lie inside, m_A = m_B = M and
+PC_tau = 2M / (|A| + |B|). The drifts are means over pairs whose A counts.
+
+One-to-one partners of one class are chosen for each tau anew, by the Hungarian algorithm, to have
+
+    1. as many as possible of the counting detections of A and B with a partner (all inside: as
+       many pairs as possible), 2. the largest sum of IoU, 3. near scores, worth 1e-6 of IoU:
+       it only decides between boxes that coincide, whose scores would otherwise swap at random.
+
+Sums are formed for each image and shift first (`compare`); `summarise` divides sums over images,
+by weights if asked (how often a bootstrap drew each image). PC_macro is the mean of the images' PC.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from mmplugins.evaluation.detections import Detections, overlaps
+
+Core = tuple[float, float, float, float]
+
+THRESHOLDS = np.linspace(0.5, 0.95, 10)
+SCORE_WORTH = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Pairs: [p] rows of the reference's detections, [p] rows of the others, [p] their IoU."""
+
+    reference: np.ndarray
+    shifted: np.ndarray
+    iou: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Sums and counts of one image under one shift.
+
+    Attributes:
+        references: |A|.
+        shifted: |B|.
+        found_references: [10] m_A for each of `THRESHOLDS`.
+        found_shifted: [10] m_B.
+        pairs: pairs at tau = .50 whose A counts; the sums below are over them.
+        iou: IoU.
+        centre: distance of centres over the square root of A's area.
+        centre_px: the same in pixels.
+        size: absolute log ratios of width and height.
+        score: absolute difference of scores.
+        score_bias: B's score minus A's.
+        found: [|A|] bool, which of A have a partner at tau = .50.
+    """
+
+    references: int
+    shifted: int
+    found_references: np.ndarray
+    found_shifted: np.ndarray
+    pairs: int
+    iou: float
+    centre: float
+    centre_px: float
+    size: float
+    score: float
+    score_bias: float
+    found: np.ndarray
+
+
+def match(
+    reference: Detections,
+    shifted_back: Detections,
+    iou_threshold: float,
+    *,
+    kind: str = "box",
+    core: Core | None = None,
+    margin: float = 0.0,
+) -> Matches:
+    """One-to-one pairs of one class with at least this IoU; see above for what is maximised.
+
+    Pairs of two detections outside the core are left out. Without a core, all detections count.
+
+    Raises:
+        ValueError: the threshold is not in (0, 1], or `kind` is unknown.
+    """
+    if not 0 < iou_threshold <= 1:
+        raise ValueError(f"iou_threshold must be in (0, 1], not {iou_threshold}")
+    counts = [
+        np.ones(len(side), bool) if core is None else side.inside(core, margin, kind)
+        for side in (reference, shifted_back)
+    ]
+    iou, gain = _gains(reference, shifted_back, *counts, kind)
+    return _assign(iou, gain, iou_threshold)
+
+
+def compare(
+    reference: Detections,
+    shifted_back: Detections,
+    core: Core,
+    *,
+    margin: float = 0.0,
+    kind: str = "box",
+) -> Comparison:
+    """Sums of one image under one shift; give only detections above the wanted score."""
+    counts_a = reference.inside(core, margin, kind)
+    counts_b = shifted_back.inside(core, margin, kind)
+    iou, gain = _gains(reference, shifted_back, counts_a, counts_b, kind)
+    matches = [_assign(iou, gain, threshold) for threshold in THRESHOLDS]
+
+    found = np.isin(np.arange(len(reference)), matches[0].reference)[counts_a]
+    measured = counts_a[matches[0].reference]
+    rows_a, rows_b = matches[0].reference[measured], matches[0].shifted[measured]
+    a, b = reference.extents(kind)[rows_a], shifted_back.extents(kind)[rows_b]
+    size_a, size_b = a[:, 2:] - a[:, :2], b[:, 2:] - b[:, :2]
+    distance = np.linalg.norm((b[:, 2:] + b[:, :2] - a[:, 2:] - a[:, :2]) / 2, axis=1)
+    change = shifted_back.scores[rows_b] - reference.scores[rows_a]
+    return Comparison(
+        references=int(counts_a.sum()),
+        shifted=int(counts_b.sum()),
+        found_references=np.array([counts_a[pairs.reference].sum() for pairs in matches]),
+        found_shifted=np.array([counts_b[pairs.shifted].sum() for pairs in matches]),
+        pairs=len(change),
+        iou=float(matches[0].iou[measured].sum()),
+        centre=float((distance / np.sqrt(size_a.prod(axis=1))).sum()),
+        centre_px=float(distance.sum()),
+        size=float(np.abs(np.log(size_b / size_a)).sum()),
+        score=float(np.abs(change).sum()),
+        score_bias=float(change.sum()),
+        found=found,
+    )
+
+
+def summarise(
+    comparisons: Sequence[Comparison], weights: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Means over the images of one shift.
+
+    Args:
+        comparisons: one an image.
+        weights: [..., images], how much each image counts; 1 without.
+
+    Returns:
+        PC, PC_50, PC_75, PC_macro, mAISC, mIoU_match, CD, CD_px, SRD, SD and SD_bias, each of the
+        leading shape of the weights. NaN where there is nothing to average: no image, for mAISC no
+        detection in the reference view, for the drifts no pair.
+    """
+    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights)
+
+    def column(name: str) -> np.ndarray:
+        return np.array([getattr(comparison, name) for comparison in comparisons])
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.tensordot(weights, values, axes=1)
+
+    found_references = column("found_references").reshape(-1, len(THRESHOLDS))
+    found = found_references + column("found_shifted").reshape(-1, len(THRESHOLDS))
+    detections = (column("references") + column("shifted"))[:, None]
+    consistency = _ratio(total(found), total(detections), empty=1.0)
+    consistency = np.where(weights.sum(axis=-1)[..., None] > 0, consistency, np.nan)
+    by_image = _ratio(found, detections, empty=1.0).mean(axis=1)
+    pairs = total(column("pairs"))
+    drifts = {
+        "mIoU_match": "iou",
+        "CD": "centre",
+        "CD_px": "centre_px",
+        "SRD": "size",
+        "SD": "score",
+        "SD_bias": "score_bias",
+    }
+    return {
+        "PC": consistency.mean(axis=-1),
+        "PC_50": consistency[..., 0],
+        "PC_75": consistency[..., 5],
+        "PC_macro": _ratio(total(by_image), weights.sum(axis=-1)),
+        "mAISC": _ratio(total(found_references[:, 8]), total(column("references"))),
+        **{name: _ratio(total(column(field)), pairs) for name, field in drifts.items()},
+    }
+
+
+def fragment_rate(
+    comparisons: Sequence[Sequence[Comparison]], weights: np.ndarray | None = None
+) -> np.ndarray:
+    """FR: how much of A is lost under one shift or more; NaN where A is empty.
+
+    Args:
+        comparisons: for each image one a shift, of the same reference.
+        weights: [..., images] as for `summarise`.
+    """
+    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights)
+    kept = [np.all([one.found for one in image], axis=0).sum() for image in comparisons]
+    return 1 - _ratio(weights @ kept, weights @ [image[0].references for image in comparisons])
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
+    numerator, denominator = np.broadcast_arrays(numerator, denominator)
+    out = np.full(numerator.shape, empty)
+    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+
+
+def _gains(
+    reference: Detections,
+    shifted_back: Detections,
+    counts_a: np.ndarray,
+    counts_b: np.ndarray,
+    kind: str,
+) -> tuple[np.ndarray, np.ndarray]:
+    """[n, m] IoU and what each pair adds to the objective; IoU 0 where neither counts."""
+    served = counts_a[:, None] + counts_b.astype(int)
+    iou = np.where(served > 0, overlaps(reference, shifted_back, kind), 0.0)
+    away = np.abs(reference.scores[:, None] - shifted_back.scores)
+    more_than_all_iou = min(iou.shape, default=0) + 1
+    return iou, served * more_than_all_iou + iou - SCORE_WORTH * away
+
+
+def _assign(iou: np.ndarray, gain: np.ndarray, threshold: float) -> Matches:
+    allowed = iou >= threshold
+    rows, columns = np.flatnonzero(allowed.any(axis=1)), np.flatnonzero(allowed.any(axis=0))
+    block = np.ix_(rows, columns)
+    chosen_rows, chosen_columns = linear_sum_assignment(
+        np.where(allowed[block], gain[block], 0.0), maximize=True
+    )
+    a, b = rows[chosen_rows], columns[chosen_columns]
+    real = allowed[a, b]  # the algorithm also hands out pairs that gain nothing
+    return Matches(a[real], b[real], iou[a, b][real])
