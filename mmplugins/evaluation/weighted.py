@@ -56,18 +56,20 @@ class Matches:
         envelope times the number of recall points that it is the first to reach.
         """
         order = np.argsort(-self.score, kind="stable")
-        ranked = weights[:, self.image[order]]
+        ranked = weights.T[self.image[order]]
+        total = np.cumsum(ranked, axis=0)
         truths = weights @ self.truths
         result = np.empty((len(weights), len(self.hit)))
-        for t, ignored in enumerate(self.ignored[:, order]):
-            counted = ranked[:, ~ignored]
-            hit = self.hit[t, order][~ignored]
-            found = np.cumsum(counted[:, hit], axis=1)
-            seen = np.cumsum(counted, axis=1)[:, hit]
+        for t, (hit, ignored) in enumerate(zip(self.hit, self.ignored, strict=True)):
+            hits = np.flatnonzero((hit & ~ignored)[order])
+            skipped = np.flatnonzero(ignored[order])
+            found = np.cumsum(ranked[hits], axis=0)
+            ignored_before = np.cumsum(np.pad(ranked[skipped], ((1, 0), (0, 0))), axis=0)
+            seen = total[hits] - ignored_before[np.searchsorted(skipped, hits)]
             precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-            envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-            reached = np.searchsorted(_RECALLS, divide(found, truths[:, None]), side="right")
-            result[:, t] = (envelope * np.diff(reached, axis=1, prepend=0)).sum(1) / len(_RECALLS)
+            envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+            reached = np.searchsorted(_RECALLS, divide(found, truths), side="right")
+            result[:, t] = (envelope * np.diff(reached, axis=0, prepend=0)).sum(0) / len(_RECALLS)
         result[truths == 0] = np.nan
         return result
 
