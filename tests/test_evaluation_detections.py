@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.detection_matching import (
     THRESHOLDS,
@@ -175,7 +176,8 @@ class TestShift:
         expected[corner[0] : corner[0] + 28, corner[1] : corner[1] + 28] = shape
         mask = moved(coco_masks.encode(pixels), corner[0] - 34, corner[1] - 50)
         assert mask == coco_masks.encode(expected)
-        assert moved({**mask, "counts": mask["counts"].decode()}, 0, 0) == mask
+        text = {**mask, "counts": mask["counts"].decode()}
+        assert moved(text, 34 - corner[0], 50 - corner[1]) == coco_masks.encode(pixels)
 
     @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=12))
     def test_run_lengths(self, runs):
@@ -213,7 +215,7 @@ class TestOverlaps:
         )
 
     @pytest.mark.parametrize("size", [(32, 32), (40, 20), (7, 50)])
-    @pytest.mark.parametrize("move", [(0, 0), (1, 0), (0, 1), (2, 3), (-3, 1)])
+    @pytest.mark.parametrize("move", [(0, 0), (1, 0), (0, 1), (3, 2), (-3, 1)])
     @pytest.mark.parametrize("kind", ["box", "mask"])
     def test_a_moved_box(self, size, move, kind):
         (w, h), (a, b) = size, map(abs, move)
@@ -221,7 +223,8 @@ class TestOverlaps:
         result = scores_of(one, one.shifted(move[1], move[0]), kind=kind)
         expected = (w - a) * (h - b) / (2 * w * h - (w - a) * (h - b))
         assert result["PC"] == pytest.approx((expected >= THRESHOLDS).mean())
-        assert result["mAISC"] == (expected >= 0.9)
+        for name, threshold in (("PC_50", 0.5), ("PC_75", 0.75), ("mAISC", 0.9)):
+            assert result[name] == (expected >= threshold)
         if expected >= 0.5:
             assert result["mIoU_match"] == pytest.approx(expected, rel=1e-14)
             assert result["CD_px"] == pytest.approx(np.hypot(a, b), rel=1e-14)
@@ -275,13 +278,15 @@ class TestMatch:
         assert found.iou.sum() == pytest.approx(expected[1], abs=1e-4)
 
     def test_pairs_before_overlap(self):
-        # Greedily the middle ones would pair at .82 and leave the outer ones alone.
-        a = detections([[0, 0, 10, 10], [4, 0, 14, 10]])
-        b = detections([[3, 0, 13, 10], [7, 0, 17, 10]])
+        # Each of A is 10 from its like in B and, but for the first, 1 from the one before.
+        a = detections([[x, 0, x + 30, 10] for x in (0, 11, 22)])
+        b = detections([[x, 0, x + 30, 10] for x in (10, 21, 32)])
         found = match(a, b, 0.5)
-        assert found.reference.tolist() == found.shifted.tolist() == [0, 1]
-        assert found.iou.tolist() == pytest.approx([7 / 13, 7 / 13])
-        assert match(a, b, 0.6).iou.tolist() == pytest.approx([9 / 11])
+        assert found.reference.tolist() == found.shifted.tolist() == [0, 1, 2]
+        assert found.iou.tolist() == pytest.approx([0.5] * 3)
+        found = match(a, b, 0.55)  # fewer, though they would have had the larger sum before
+        assert list(zip(found.reference, found.shifted, strict=True)) == [(1, 0), (2, 1)]
+        assert found.iou.sum() == pytest.approx(2 * 29 / 31)
 
     def test_scores_tell_coinciding_boxes_apart(self):
         a = detections([[0, 0, 10, 10]] * 4, scores=[0.9, 0.4, 0.6, 0.5])
@@ -407,6 +412,11 @@ class TestCore:
         # Recall 1/2 at precision 1: 51 of COCO's 101 points; the other way is right, then wrong.
         assert value == pytest.approx((51 / 101 + 1) / 2)
 
+    def test_the_margin_shrinks_the_core_for_self_ap_too(self):
+        a, b = detections([[30, 30, 50, 50], [12, 30, 32, 50]]), detections([[30, 30, 50, 50]])
+        assert SelfAP([a], [b], [self.CORE])() < 1
+        assert SelfAP([a], [b], [self.CORE], margin=3)() == pytest.approx(1)
+
     def test_the_references_are_the_same_under_every_shift(self):
         a = scene(3, count=30)
         margins = [compare(a, a.shifted(0, dx), self.CORE, margin=4) for dx in (0, 3, -7)]
@@ -450,16 +460,76 @@ class TestProperties:
             assert result["mIoU_match"] == 1
 
 
-class TestWeights:
-    def images(self):
-        rng = np.random.default_rng(0)
-        for seed in range(6):
-            a = scene(seed, count=seed + 2)
-            jitter = rng.normal(0, 1.5, a.boxes.shape)
-            yield a, Detections(a.boxes + jitter, rng.uniform(0.3, 1, len(a)), a.labels)
+def jittered(images=6):
+    """Images and their detections, found again with errors."""
+    rng = np.random.default_rng(0)
+    for seed in range(images):
+        a = scene(seed, count=seed + 2)
+        boxes = a.boxes + rng.integers(-2, 3, a.boxes.shape)
+        yield a, with_masks(detections(boxes, rng.uniform(0.3, 1, len(a)), a.labels))
 
+
+def plain_ap(truth, found, kind):
+    """AP as everyone computes it."""
+    rows = [
+        {
+            "id": 100 * image + row + 1,
+            "image_id": image,
+            "category_id": int(view.labels[row]),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "segmentation": view.masks[row],
+            "area": (x2 - x1) * (y2 - y1),
+            "iscrowd": 0,
+        }
+        for image, view in enumerate(truth)
+        for row, (x1, y1, x2, y2) in enumerate(view.boxes)
+    ]
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": n, "height": 96, "width": 128} for n in range(len(truth))],
+        "categories": [{"id": n} for n in range(3)],
+        "annotations": rows,
+    }
+    coco.createIndex()
+    results = [
+        {
+            "image_id": image,
+            "category_id": int(view.labels[row]),
+            "score": float(view.scores[row]),
+            **(
+                {"segmentation": view.masks[row]}
+                if kind == "mask"
+                else {"bbox": [x1, y1, x2 - x1, y2 - y1]}
+            ),
+        }
+        for image, view in enumerate(found)
+        for row, (x1, y1, x2, y2) in enumerate(view.boxes)
+    ]
+    evaluation = COCOeval(coco, coco.loadRes(results), {"box": "bbox", "mask": "segm"}[kind])
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    return evaluation.stats[0]
+
+
+class TestSelfAP:
+    @pytest.mark.parametrize("kind", ["box", "mask"])
+    def test_mean_of_two_plain_evaluations(self, kind):
+        a, b = zip(*jittered(), strict=True)
+        wide = (-9, -9, 200, 200)
+        expected = (plain_ap(a, b, kind) + plain_ap(b, a, kind)) / 2
+        assert 0.1 < expected < 0.9
+        assert SelfAP(a, b, [wide] * 6, kind=kind)() == pytest.approx(expected, rel=1e-12)
+
+    def test_crowds_are_counted_whole(self):
+        corner = np.stack(np.meshgrid(range(0, 110, 10), range(0, 110, 10)), -1).reshape(-1, 2)
+        crowd = detections(np.concatenate([corner, corner + 8], axis=1))
+        assert SelfAP([crowd], [crowd], [(0, 0, 120, 120)])() == pytest.approx(1)
+
+
+class TestWeights:
     def test_weights_repeat_images(self):
-        pairs = list(self.images())
+        pairs = list(jittered())
         weights = np.array([[1, 1, 1, 1, 1, 1], [0, 3, 1, 0, 2, 1], [0, 0, 0, 6, 0, 0]])
         sums = [compare(a, b, FRAME) for a, b in pairs]
         weighted = summarise(sums, weights)
@@ -474,14 +544,14 @@ class TestWeights:
             assert self_ap(counts) == pytest.approx(SelfAP(a, b, [FRAME] * len(a))(), rel=1e-12)
 
     def test_no_image_drawn(self):
-        pairs = list(self.images())
+        pairs = list(jittered())
         sums = [compare(a, b, FRAME) for a, b in pairs]
         assert all(np.isnan(value) for value in summarise(sums, np.zeros(6)).values())
         assert np.isnan(SelfAP(*zip(*pairs, strict=True), [FRAME] * 6)(np.zeros(6, int)))
 
     @pytest.mark.parametrize("weights", [[1, 1], [0.5] * 6, [-1] * 6])
     def test_self_ap_takes_counts(self, weights):
-        self_ap = SelfAP(*zip(*self.images(), strict=True), [FRAME] * 6)
+        self_ap = SelfAP(*zip(*jittered(), strict=True), [FRAME] * 6)
         with pytest.raises(ValueError, match="6 counts"):
             self_ap(weights)
 
