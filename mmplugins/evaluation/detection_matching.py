@@ -32,16 +32,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from mmplugins.evaluation.detections import Detections, overlaps
-
-Core = tuple[float, float, float, float]
+from mmplugins.evaluation.resampling import divide
+from mmplugins.evaluation.shifts import Rectangle
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SCORE_WORTH = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
-class Matches:
-    """Pairs: [p] rows of the reference's detections, [p] rows of the others, [p] their IoU."""
+class Pairs:
+    """[p] rows of the reference's detections, [p] rows of the others, [p] their IoU."""
 
     reference: np.ndarray
     shifted: np.ndarray
@@ -87,9 +87,9 @@ def match(
     iou_threshold: float,
     *,
     kind: str = "box",
-    core: Core | None = None,
+    core: Rectangle | None = None,
     margin: float = 0.0,
-) -> Matches:
+) -> Pairs:
     """One-to-one pairs of one class with at least this IoU; see above for what is maximised.
 
     Pairs of two detections outside the core are left out. Without a core, all detections count.
@@ -110,7 +110,7 @@ def match(
 def compare(
     reference: Detections,
     shifted_back: Detections,
-    core: Core,
+    core: Rectangle,
     *,
     margin: float = 0.0,
     kind: str = "box",
@@ -169,9 +169,9 @@ def summarise(
     found_references = column("found_references").reshape(-1, len(THRESHOLDS))
     found = found_references + column("found_shifted").reshape(-1, len(THRESHOLDS))
     detections = (column("references") + column("shifted"))[:, None]
-    consistency = _ratio(total(found), total(detections), empty=1.0)
+    consistency = np.nan_to_num(divide(total(found), total(detections)), nan=1.0)
     consistency = np.where(weights.sum(axis=-1)[..., None] > 0, consistency, np.nan)
-    by_image = _ratio(found, detections, empty=1.0).mean(axis=1)
+    by_image = np.nan_to_num(divide(found, detections), nan=1.0).mean(axis=1)
     pairs = total(column("pairs"))
     drifts = {
         "mIoU_match": "iou",
@@ -185,9 +185,9 @@ def summarise(
         "PC": consistency.mean(axis=-1),
         "PC_50": consistency[..., 0],
         "PC_75": consistency[..., 5],
-        "PC_macro": _ratio(total(by_image), weights.sum(axis=-1)),
-        "mAISC": _ratio(total(found_references[:, 8]), total(column("references"))),
-        **{name: _ratio(total(column(field)), pairs) for name, field in drifts.items()},
+        "PC_macro": divide(total(by_image), weights.sum(axis=-1)),
+        "mAISC": divide(total(found_references[:, 8]), total(column("references"))),
+        **{name: divide(total(column(field)), pairs) for name, field in drifts.items()},
     }
 
 
@@ -202,13 +202,7 @@ def fragment_rate(
     """
     weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights)
     kept = [np.all([one.found for one in image], axis=0).sum() for image in comparisons]
-    return 1 - _ratio(weights @ kept, weights @ [image[0].references for image in comparisons])
-
-
-def _ratio(numerator: np.ndarray, denominator: np.ndarray, empty: float = np.nan) -> np.ndarray:
-    numerator, denominator = np.broadcast_arrays(numerator, denominator)
-    out = np.full(numerator.shape, empty)
-    return np.divide(numerator, denominator, out=out, where=denominator > 0)
+    return 1 - divide(weights @ kept, weights @ [image[0].references for image in comparisons])
 
 
 def _gains(
@@ -226,7 +220,7 @@ def _gains(
     return iou, served * more_than_all_iou + iou - SCORE_WORTH * away
 
 
-def _assign(iou: np.ndarray, gain: np.ndarray, threshold: float) -> Matches:
+def _assign(iou: np.ndarray, gain: np.ndarray, threshold: float) -> Pairs:
     allowed = iou >= threshold
     rows, columns = np.flatnonzero(allowed.any(axis=1)), np.flatnonzero(allowed.any(axis=0))
     block = np.ix_(rows, columns)
@@ -235,4 +229,4 @@ def _assign(iou: np.ndarray, gain: np.ndarray, threshold: float) -> Matches:
     )
     a, b = rows[chosen_rows], columns[chosen_columns]
     real = allowed[a, b]  # the algorithm also hands out pairs that gain nothing
-    return Matches(a[real], b[real], iou[a, b][real])
+    return Pairs(a[real], b[real], iou[a, b][real])

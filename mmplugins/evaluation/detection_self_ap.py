@@ -3,7 +3,7 @@
     sAP = 1/2 [AP(B | A as ground truth) + AP(A | B as ground truth)]
 
 A are the detections in the reference view, B those in the shifted view, moved back; AP is COCO's,
-the mean over IoU .50:.95 and the classes of the ground truth, by its own code,
+the mean over IoU .50:.95 and the classes of the ground truth, with the matches of its own code,
 https://github.com/cocodataset/cocoapi. Unlike PC it ranks by score, over all images.
 
 Detections that are not wholly inside the core (shrunk by the margin) are treated as COCO treats
@@ -18,7 +18,6 @@ stands alone; without any in both, sAP = 1. COCO matches greedily and prefers ob
 among boxes of one class that all overlap at the core's border it can mistake partners.
 """
 
-import copy
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from io import StringIO
@@ -28,15 +27,16 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.evaluation.detection_matching import Core
 from mmplugins.evaluation.detections import Detections
+from mmplugins.evaluation.shifts import Rectangle
+from mmplugins.evaluation.weighted import Matches, matches_of, mean_average_precision
 
 INSIDE, OUTSIDE = 1.0, 0.0
 COCO_TYPES = {"box": "bbox", "mask": "segm"}
 
 
 class SelfAP:
-    """Matches once; then gives sAP for any weights of the images.
+    """Matches once; then gives sAP for any weights of the images, 1 each if not told.
 
     Args:
         references: A, one an image, above the wanted score.
@@ -50,7 +50,7 @@ class SelfAP:
         self,
         references: Sequence[Detections],
         shifted_backs: Sequence[Detections],
-        cores: Sequence[Core],
+        cores: Sequence[Rectangle],
         *,
         margin: float = 0.0,
         kind: str = "box",
@@ -61,32 +61,26 @@ class SelfAP:
                 f"{len(cores)} cores are not of the same images"
             )
         both = references, shifted_backs
-        with redirect_stdout(StringIO()):
+        with redirect_stdout(StringIO()):  # it has much to say
             self._directions = [
                 _matched(truth, found, cores, margin, kind) for truth, found in (both, both[::-1])
             ]
         self._images = len(cores)
 
-    def __call__(self, weights: Sequence[int] | None = None) -> float:
-        """The value with each image taken so many times, without weights once; NaN of no image.
-
-        Raises:
-            ValueError: weights that are no counts, one an image.
-        """
-        weights = np.ones(self._images, int) if weights is None else np.asarray(weights)
-        counts = weights.dtype.kind in "iu" and (weights >= 0).all()
-        if not counts or weights.shape != (self._images,):
-            raise ValueError(f"weights must be {self._images} counts, one an image")
-        if not weights.any():
-            return float("nan")
-        picks = np.repeat(np.arange(self._images), weights)
-        with redirect_stdout(StringIO()):
-            values = [_average_precision(direction, picks) for direction in self._directions]
-        defined = [value for value in values if not np.isnan(value)]
-        return float(np.mean(defined)) if defined else 1.0
+    def __call__(self, weights: np.ndarray | None = None) -> np.ndarray:
+        """[b] for weights [b, images], a scalar for [images]; NaN where all weights are 0."""
+        weights = np.ones(self._images) if weights is None else np.asarray(weights, float)
+        rows = np.atleast_2d(weights)
+        there, back = (_average_precision(direction, rows) for direction in self._directions)
+        there, back = np.where(np.isnan(there), back, there), np.where(np.isnan(back), there, back)
+        value = np.nan_to_num((there + back) / 2, nan=1.0)
+        value[rows.sum(axis=1) == 0] = np.nan
+        return value.reshape(weights.shape[:-1])
 
 
-def _as_coco(views: Sequence[Detections], cores: Sequence[Core], margin: float, kind: str) -> COCO:
+def _as_coco(
+    views: Sequence[Detections], cores: Sequence[Rectangle], margin: float, kind: str
+) -> COCO:
     """Annotations that serve as ground truth and as detections."""
     numbers = count(1)  # COCO's code takes a number of 0 for no match
     annotations = []
@@ -119,10 +113,10 @@ def _as_coco(views: Sequence[Detections], cores: Sequence[Core], margin: float, 
 def _matched(
     truth: Sequence[Detections],
     found: Sequence[Detections],
-    cores: Sequence[Core],
+    cores: Sequence[Rectangle],
     margin: float,
     kind: str,
-) -> COCOeval:
+) -> list[Matches]:
     evaluation = COCOeval(
         *(_as_coco(views, cores, margin, kind) for views in (truth, found)), COCO_TYPES[kind]
     )
@@ -130,21 +124,11 @@ def _matched(
     evaluation.params.areaRngLbl = ["inside"]
     evaluation.params.maxDets = [max(map(len, found), default=0)]
     evaluation.evaluate()
-    return evaluation
+    return matches_of(evaluation, "inside") if evaluation.params.catIds else []
 
 
-def _average_precision(evaluation: COCOeval, picks: np.ndarray) -> float:
-    """AP of a selection of images with repetitions; NaN without ground truth inside."""
-    images, classes = len(evaluation.params.imgIds), len(evaluation.params.catIds)
+def _average_precision(classes: Sequence[Matches], weights: np.ndarray) -> np.ndarray:
+    """AP for each row of weights; NaN without ground truth inside."""
     if not classes:
-        return float("nan")
-    chosen = copy.copy(evaluation)
-    chosen.evalImgs = [
-        evaluation.evalImgs[number * images + image] for number in range(classes) for image in picks
-    ]
-    chosen.params = copy.copy(evaluation.params)
-    chosen.params.imgIds = list(range(len(picks)))
-    chosen._paramsEval = chosen.params
-    chosen.accumulate()
-    precision = chosen.eval["precision"]
-    return precision[precision > -1].mean() if (precision > -1).any() else float("nan")
+        return np.full(len(weights), np.nan)
+    return mean_average_precision(classes)(weights).mean(axis=1)

@@ -13,6 +13,8 @@ from operator import index
 import numpy as np
 from pycocotools import mask as coco_masks
 
+from mmplugins.evaluation.shifts import Rectangle
+
 KINDS = ("box", "mask")
 
 
@@ -104,9 +106,7 @@ class Detections:
         boxes = coco_masks.toBbox(list(self.masks)).reshape(-1, 4)
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
-    def inside(
-        self, core: tuple[float, float, float, float], margin: float = 0.0, kind: str = "box"
-    ) -> np.ndarray:
+    def inside(self, core: Rectangle, margin: float = 0.0, kind: str = "box") -> np.ndarray:
         """[n] bool: extents that lie in the core shrunk by `margin` on each side.
 
         All of an extent has to: one that the shrunk core cuts is outside, one that touches its
