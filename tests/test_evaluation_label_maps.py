@@ -120,6 +120,7 @@ def test_disjoint_distributions_are_at_distance_one():
     assert total_variation(one, other, counted) == Sums(12.0, 12)
     assert total_variation(one, (one + other) / 2, counted) == Sums(6.0, 12)
     counted[0] = False
+    one[:, 0] = 0  # nor need there be a distribution where nothing counts
     assert total_variation(one, other, counted) == Sums(8.0, 8)
 
 
@@ -148,11 +149,13 @@ def test_a_flip_is_counted_where_the_frame_shows_it():
     core, shift = (1, 2, 5, 7), (1, -2)
     shifted = np.zeros_like(reference)
     shifted[3 + 1, 5 - 2] = 1  # what lies at (3, 5) of the reference
+    shifted[1 + 1, 2 - 2] = 1  # at (1, 2), which does not count
     counted = np.ones((4, 5), dtype=bool)
     counted[0, 0] = False
     flips = FlipMap(7, 8)  # a frame larger than this map
     for moved, by in ((shifted, shift), (reference, (0, 1))):
         flips.add(*overlap(reference, moved, by, core), counted, core)
+    assert flips.flips.sum() == 1
     expected = np.full((7, 8), np.nan)
     expected[1:5, 2:7] = 0
     expected[1, 2] = np.nan
@@ -226,9 +229,11 @@ def slow_band(labels, radius, circular):
 
 
 @pytest.mark.parametrize("circular", [False, True])
-@pytest.mark.parametrize("radius", [1, 3, 4])
+@pytest.mark.parametrize("radius", [1, 3, 4, 5])
 def test_band_is_that_of_a_loop(radius, circular):
-    labels = pieces(2, side=7, cells=2)
+    labels = np.zeros((16, 18), dtype=int)
+    labels[3:5, 12:] = 1  # corners, and a lone pixel
+    labels[11, 3] = 2
     np.testing.assert_array_equal(
         boundary_band(labels, radius=radius, circular=circular),
         slow_band(labels, radius, circular),
@@ -323,6 +328,7 @@ def test_sums_are_shares_symmetric_and_add_over_a_split(both, flags, row, seed):
     [
         ((3, 0), (0, 0, 8, 9), False, r"under shift \(3, 0\).*\(3, 0, 11, 9\).*10 x 12"),
         ((0, -1), (0, 0, 8, 9), False, r"\(0, -1, 8, 8\).*leaves"),
+        ((-1, 0), (0, 0, 8, 9), False, r"\(-1, 0, 7, 9\).*leaves"),
         ((0, 0), (0, 0, 8, 13), True, "leaves the map of 10 x 12"),
         ((0, 0), (4, 0, 4, 9), False, "empty"),
         ((0.5, 0), (0, 0, 8, 9), False, "whole pixels"),
@@ -342,6 +348,8 @@ def test_other_misuse_is_refused():
         boundary_band(labels, radius=0)
     with pytest.raises(ValueError, match="labels 255 to 255 among"):
         class_counts(labels, labels + IGNORED, everything, num_classes=3)
+    with pytest.raises(ValueError, match="labels 3 to 3 among"):
+        class_counts(labels, labels + 3, everything, num_classes=3)
     with pytest.raises(ValueError, match="labels -1 to -1 among"):
         class_counts(labels - 1, labels, everything, num_classes=3)
     with pytest.raises(ValueError, match="no softmax"):

@@ -76,7 +76,7 @@ def auc_shift(
     if len(squares) < 2:
         raise ValueError(f"AUC-shift needs two distances at least: all are {squares[0] ** 0.5} px")
     at_distance = np.stack([values[..., group == k].mean(-1) for k in range(len(squares))], -1)
-    logs = np.log(squares) / 2
+    logs = np.log(squares)  # twice those of distances, which the division by the range undoes
     area = ((at_distance[..., 1:] + at_distance[..., :-1]) / 2 * np.diff(logs)).sum(-1)
     return _relative(area / (logs[-1] - logs[0]), unshifted)
 
