@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Num
 
+from mmplugins.evaluation.resampling import divide
 from mmplugins.evaluation.shifts import Shift, kind_of
 
 Numbers = Float[np.ndarray, "*B"] | np.float64  # one where values have no leading axes
@@ -50,7 +51,7 @@ def summarise(
         mean=mean,
         std=values.std(-1),
         minimum=values.min(-1),
-        rps=100 * _relative(mean, unshifted),
+        rps=100 * divide(mean, unshifted),
         worst=np.asarray(shifts)[values.argmin(-1)],
     )
 
@@ -78,7 +79,7 @@ def auc_shift(
     at_distance = np.stack([values[..., group == k].mean(-1) for k in range(len(squares))], -1)
     logs = np.log(squares)  # twice those of distances, which the division by the range undoes
     area = ((at_distance[..., 1:] + at_distance[..., :-1]) / 2 * np.diff(logs)).sum(-1)
-    return _relative(area / (logs[-1] - logs[0]), unshifted)
+    return divide(area / (logs[-1] - logs[0]), unshifted)
 
 
 def _checked(
@@ -98,8 +99,3 @@ def _checked(
     if (values < 0).any() or (unshifted < 0).any():
         raise ValueError("a value below 0: give NaN where nothing was measured (-1 in pycocotools)")
     return values, unshifted
-
-
-def _relative(value: Numbers, unshifted: Float[np.ndarray, "*B"]) -> Numbers:
-    """Value over M(0), NaN where that is 0."""
-    return np.where(unshifted == 0, np.nan, value / np.where(unshifted == 0, 1, unshifted))[()]

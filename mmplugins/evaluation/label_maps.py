@@ -26,6 +26,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 from scipy import ndimage
 
+from mmplugins.evaluation.resampling import divide
 from mmplugins.evaluation.shifts import Rectangle, Shift
 
 
@@ -205,5 +206,4 @@ class FlipMap:
 
     def mean(self) -> Float[np.ndarray, "H W"]:
         """The share of visits that flip; NaN where nothing was counted."""
-        nothing = np.full(self.visits.shape, np.nan)
-        return np.divide(self.flips, self.visits, out=nothing, where=self.visits > 0)
+        return divide(self.flips, self.visits)
