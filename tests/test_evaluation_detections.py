@@ -405,6 +405,15 @@ class TestCore:
         assert scores_of(a, b, core=self.CORE)["CD_px"] == 1
         assert np.isnan(scores_of(b, a, core=self.CORE)["CD_px"])
 
+    def test_drifts_are_of_references_inside(self):
+        a = detections([[9, 30, 29, 50], [40, 30, 60, 50]], scores=[0.5, 0.75])
+        b = detections([[12, 30, 32, 50], [41, 30, 61, 50]], scores=[0.75, 0.625])
+        result = scores_of(a, b, core=self.CORE)
+        assert result["CD_px"] == pytest.approx(1)
+        assert result["SD_bias"] == pytest.approx(-0.125)
+        assert result["mIoU_match"] == pytest.approx(19 / 21)
+        assert result["PC_50"] == 1
+
     def test_what_is_lost_inside_counts(self):
         a = detections([[30, 30, 50, 50], [60, 60, 80, 80]])
         assert scores_of(a, a[np.array([0])], core=self.CORE)["PC"] == pytest.approx(2 / 3)
