@@ -82,6 +82,7 @@ setup(
         "filelock",
         "matplotlib",
         "Pillow",
+        "scipy",
         "shapely",
     ],
     extras_require={
