@@ -39,6 +39,11 @@ def data_root() -> Path:
 
 
 @pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
 def float64() -> None:
     """Make float64 the default dtype for one test."""
     before = torch.get_default_dtype()
