@@ -4,11 +4,11 @@ import numpy as np
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from mmplugins.evaluation.detection_matching import (
+from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.predictions.matching import (
     compare,
     summarise,
 )
-from mmplugins.evaluation.detections import Detections
 
 FRAME = (0, 0, 96, 128)  # top, left, bottom, right
 DRIFTS = ("CD", "CD_px", "SRD", "SD", "SD_bias")

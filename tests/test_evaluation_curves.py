@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmplugins.evaluation.curves import auc_shift, summarise
-from mmplugins.evaluation.label_maps import class_counts, overlap
+from mmplugins.evaluation.predictions.label_maps import class_counts, overlap
 from mmplugins.evaluation.shifts import below_a_period, shift_set, whole_periods
+from mmplugins.evaluation.statistics.curves import auc_shift, summarise
 
 PERIOD = 16
 SETS = {"whole": whole_periods(PERIOD), "sub": below_a_period(PERIOD)}

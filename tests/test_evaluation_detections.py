@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from mmplugins.evaluation.detection_matching import (
+from mmplugins.evaluation.predictions.detections import Detections, moved, overlaps, run_lengths
+from mmplugins.evaluation.predictions.matching import (
     THRESHOLDS,
     compare,
 )
-from mmplugins.evaluation.detections import Detections, moved, overlaps, run_lengths
 
 
 class TestDetections:

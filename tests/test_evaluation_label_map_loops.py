@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_evaluation_label_maps import CLASSES, IGNORED, softmax
 
-from mmplugins.evaluation.label_maps import (
+from mmplugins.evaluation.predictions.label_maps import (
     Sums,
     boundary_band,
     class_counts,

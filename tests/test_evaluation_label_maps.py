@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from mmplugins.evaluation.label_maps import (
+from mmplugins.evaluation.predictions.label_maps import (
     FlipMap,
     Sums,
     agreement,

@@ -6,8 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from tool_runs import DETECTION, SEGMENTATION
 
-from mmplugins.evaluation.features import corresponding, feature_error
-from mmplugins.evaluation.levels import feature_levels
+from mmplugins.evaluation.features.errors import corresponding, feature_error
+from mmplugins.evaluation.features.levels import feature_levels
 from mmplugins.evaluation.shifts import Frame
 
 pytest.importorskip("mmdet")

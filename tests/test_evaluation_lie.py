@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from mmplugins.evaluation.lie import lie_error
+from mmplugins.evaluation.features.lie import lie_error
 
 SIDE = 33
 

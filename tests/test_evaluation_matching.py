@@ -19,15 +19,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from mmplugins.evaluation.detection_matching import (
+from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.predictions.matching import (
     THRESHOLDS,
     compare,
     fragment_rate,
     match,
     summarise,
 )
-from mmplugins.evaluation.detection_self_ap import SelfAP
-from mmplugins.evaluation.detections import Detections
+from mmplugins.evaluation.predictions.self_ap import SelfAP
 
 
 def all_matchings(size_a, size_b):

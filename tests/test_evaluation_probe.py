@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmplugins.evaluation.affinity import IGNORE, affinity, patch_labels
-from mmplugins.evaluation.probe import position_r2
+from mmplugins.evaluation.features.affinity import IGNORE, affinity, patch_labels
+from mmplugins.evaluation.features.probe import position_r2
 
 
 def places(height, width):

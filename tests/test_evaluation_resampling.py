@@ -7,11 +7,11 @@ import pytest
 import scipy.stats
 
 from mmplugins.evaluation import resampling, statistics
-from mmplugins.evaluation.resampling import Bootstrap, divide, ratio_of_sums
-from mmplugins.evaluation.statistics import (
+from mmplugins.evaluation.statistics.intervals import (
     interval,
     standard_error,
 )
+from mmplugins.evaluation.statistics.resampling import Bootstrap, divide, ratio_of_sums
 
 
 def mean_of(values: np.ndarray):

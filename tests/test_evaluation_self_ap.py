@@ -15,12 +15,12 @@ from detection_scenes import (
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.evaluation.detection_matching import (
+from mmplugins.evaluation.predictions.matching import (
     compare,
     fragment_rate,
     summarise,
 )
-from mmplugins.evaluation.detection_self_ap import SelfAP
+from mmplugins.evaluation.predictions.self_ap import SelfAP
 
 
 def jittered(images=6):

@@ -8,7 +8,7 @@ import pytest
 
 from mmplugins.evaluation import equivariance
 from mmplugins.evaluation import features as features_module
-from mmplugins.evaluation.selftest import FAULTS, PARTS, selftest
+from mmplugins.evaluation.selftest.verdicts import FAULTS, PARTS, selftest
 from mmplugins.evaluation.shifts import Frame
 
 TOOL = Path(__file__).parents[1] / "tools/selftest.py"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmplugins.evaluation.equivariance import assert_equivariant, equivariance_error
-from mmplugins.evaluation.features import corresponding, feature_error
+from mmplugins.evaluation.features.errors import corresponding, feature_error
 from mmplugins.evaluation.shifts import Frame, kind_of, shift_set
 
 DOUBLE = torch.float64

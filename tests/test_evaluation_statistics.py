@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_evaluation_resampling import mean_of, of_images
 
-from mmplugins.evaluation.resampling import Bootstrap, Estimate, ratio_of_sums
-from mmplugins.evaluation.statistics import (
+from mmplugins.evaluation.statistics.intervals import (
     band,
     detectable_effect,
     holm,
@@ -17,6 +16,7 @@ from mmplugins.evaluation.statistics import (
     p_value,
     standard_error,
 )
+from mmplugins.evaluation.statistics.resampling import Bootstrap, Estimate, ratio_of_sums
 
 
 class TestInterval:

@@ -7,9 +7,14 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.evaluation.resampling import Bootstrap
-from mmplugins.evaluation.statistics import interval
-from mmplugins.evaluation.weighted import Matches, matches_of, mean_average_precision, mean_iou
+from mmplugins.evaluation.statistics.intervals import interval
+from mmplugins.evaluation.statistics.resampling import Bootstrap
+from mmplugins.evaluation.statistics.weighted import (
+    Matches,
+    matches_of,
+    mean_average_precision,
+    mean_iou,
+)
 
 CLASSES = (1, 2, 3, 4, 5)  # no image has an object of class 4, none a detection of 5 either
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from mmplugins.evaluation.selftest import FAULTS, PARTS, selftest
+from mmplugins.evaluation.selftest.verdicts import FAULTS, PARTS, selftest
 
 
 def main() -> None:

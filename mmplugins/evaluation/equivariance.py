@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.evaluation.features import corresponding, feature_error
+from mmplugins.evaluation.features.errors import corresponding, feature_error
 from mmplugins.evaluation.shifts import Frame, Shift
 
 Function = Callable[..., Tensor]

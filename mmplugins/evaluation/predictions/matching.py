@@ -31,9 +31,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from mmplugins.evaluation.detections import Detections, overlaps
-from mmplugins.evaluation.resampling import divide
+from mmplugins.evaluation.predictions.detections import Detections, overlaps
 from mmplugins.evaluation.shifts import Rectangle
+from mmplugins.evaluation.statistics.resampling import divide
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SCORE_WORTH = 1e-6

@@ -27,9 +27,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.evaluation.detections import Detections
+from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.shifts import Rectangle
-from mmplugins.evaluation.weighted import Matches, matches_of, mean_average_precision
+from mmplugins.evaluation.statistics.weighted import Matches, matches_of, mean_average_precision
 
 INSIDE, OUTSIDE = 1.0, 0.0
 COCO_TYPES = {"box": "bbox", "mask": "segm"}

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mmplugins.evaluation.equivariance import equivariance_error, error_between
-from mmplugins.evaluation.oracles import (
+from mmplugins.evaluation.selftest.oracles import (
     PATCH,
     Pooled,
     TinyCNN,

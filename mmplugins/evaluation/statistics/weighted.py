@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 from pycocotools.cocoeval import COCOeval
 
-from mmplugins.evaluation.resampling import Statistic, divide, ratio_of_sums
+from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 
 _RECALLS = np.linspace(0, 1, 101)
 

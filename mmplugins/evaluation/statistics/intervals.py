@@ -20,7 +20,7 @@ from numpy import ndarray
 from numpy.typing import ArrayLike
 from scipy.stats import norm
 
-from mmplugins.evaluation.resampling import Estimate, divide
+from mmplugins.evaluation.statistics.resampling import Estimate, divide
 
 _ROUNDING = 1e-12  # relative: sums in another order, not another resample
 

@@ -26,8 +26,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 from scipy import ndimage
 
-from mmplugins.evaluation.resampling import divide
 from mmplugins.evaluation.shifts import Rectangle, Shift
+from mmplugins.evaluation.statistics.resampling import divide
 
 
 @dataclass(frozen=True)

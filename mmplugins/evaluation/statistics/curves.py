@@ -20,8 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Num
 
-from mmplugins.evaluation.resampling import divide
 from mmplugins.evaluation.shifts import Shift, kind_of
+from mmplugins.evaluation.statistics.resampling import divide
 
 Numbers = Float[np.ndarray, "*B"] | np.float64  # one where values have no leading axes
 

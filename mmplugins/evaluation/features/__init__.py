@@ -1,0 +1,1 @@
+"""Feature maps of both views: errors, and what can be read off them."""

@@ -1,0 +1,1 @@
+"""The instrument, held to models whose verdict is known."""

@@ -1,0 +1,1 @@
+"""What a number from a few hundred images is worth."""
