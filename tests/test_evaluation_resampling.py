@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from mmplugins.evaluation import resampling, statistics
+from mmplugins.evaluation.statistics import intervals as statistics
+from mmplugins.evaluation.statistics import resampling
 from mmplugins.evaluation.statistics.intervals import (
     interval,
     standard_error,

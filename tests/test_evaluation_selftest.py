@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mmplugins.evaluation import equivariance
-from mmplugins.evaluation import features as features_module
+from mmplugins.evaluation.features import errors as features_module
 from mmplugins.evaluation.selftest.verdicts import FAULTS, PARTS, selftest
 from mmplugins.evaluation.shifts import Frame
 

@@ -1,1 +1,1 @@
-"""What a number from a few hundred images is worth."""
+"""Estimates over images, and what they are worth."""
