@@ -1,0 +1,1 @@
+"""One pass of a model over shifted views of every image, kept on disk."""

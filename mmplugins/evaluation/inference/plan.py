@@ -1,0 +1,157 @@
+"""Which views of every image are looked at, and where its content lies in them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmplugins.evaluation.shifts import Frame, Mode, Rectangle, Shift
+
+Size = tuple[int, int]  # height, width
+Fill = Literal["mean", "reflect"]
+
+
+@dataclass(frozen=True)
+class ShiftSet:
+    """Shifts that are reported together: all whole periods, or all below one."""
+
+    name: str
+    shifts: tuple[Shift, ...]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Where the content of an image lies in the reference view, in pixels of the network's input.
+
+    Attributes:
+        view: size of every view.
+        content: the picture; beyond the view where this is a window.
+        core: what counts: in sight under every shift, less the edge.
+    """
+
+    view: Size
+    content: Rectangle
+    core: Rectangle
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The views of every image: the reference, then one for each shift.
+
+    Attributes:
+        mode: how pictures are shifted, see `Frame`.
+        sets: of shifts.
+        period: P of the model in pixels.
+        divisor: what the sides of views are multiples of, so that nothing pads them further.
+        edge: pixels that the core is shrunk by.
+        fill: what canvases are made of: the mean of the normalisation, or the picture reflected.
+
+    Raises:
+        ValueError: no shift, the shift (0, 0), or a fill of a mode that has none.
+    """
+
+    mode: Mode
+    sets: tuple[ShiftSet, ...]
+    period: int
+    divisor: int
+    edge: int = 0
+    fill: Fill = "mean"
+
+    def __post_init__(self):
+        if not self.shifts or (0, 0) in self.shifts:
+            raise ValueError("a plan needs shifts, and (0, 0) is none: it is the reference")
+        if self.fill != "mean" and self.mode != "canvas":
+            raise ValueError(f"mode {self.mode} has no canvas to fill with `{self.fill}`")
+
+    @cached_property
+    def shifts(self) -> tuple[Shift, ...]:
+        """Every shift once, in the order of the sets."""
+        return tuple(dict.fromkeys(shift for group in self.sets for shift in group.shifts))
+
+    def indices(self, group: ShiftSet) -> list[int]:
+        """The numbers of a set's shifts among all."""
+        return [self.shifts.index(shift) for shift in group.shifts]
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Canvases are larger by a whole number of divisors, so that strides fit the origin."""
+        if self.mode == "roll":
+            return Frame("roll")
+        largest = int(max(abs(part) for shift in self.shifts for part in shift))
+        return Frame(self.mode, largest if self.mode == "window" else _up(largest, self.divisor))
+
+    def scene(self, height: int, width: int) -> Scene:
+        """Of a picture that is `height` x `width` after the test pipeline's resizing.
+
+        Raises:
+            ValueError: it is smaller than the range of shifts, or no pixel is left in the core.
+        """
+        margin, on_canvas = self.frame.margin, self.mode in ("canvas", "masked_canvas")
+        if on_canvas:
+            view = tuple(_up(side, self.divisor) + 2 * margin for side in (height, width))
+            content = (margin, margin, margin + height, margin + width)
+            low, high = self.edge, (height - self.edge, width - self.edge)
+            core = (margin + low, margin + low, margin + high[0], margin + high[1])
+            if low >= min(high):
+                raise ValueError(f"no pixel of {height} x {width} is {self.edge} off the edge")
+            return Scene(view, content, core)
+        view = tuple((side - 2 * margin) // self.divisor * self.divisor for side in (height, width))
+        if min(view) < self.divisor:
+            raise ValueError(
+                f"a picture of {height} x {width} pixels is smaller than the range of shifts, "
+                f"{margin} pixels on all sides, and one period of {self.divisor}: use "
+                "--mode canvas, or less with --max-shift"
+            )
+        content = (-margin, -margin, height - margin, width - margin)
+        return Scene(view, content, self.frame.core(*view, self.shifts, self.edge))
+
+    def views(self, picture: Tensor, mean: Tensor | None = None) -> list[Tensor]:
+        """[C, h, w] as the network sees it: the reference, then one for each shift.
+
+        Args:
+            picture: after the test pipeline's resizing.
+            mean: what canvases are filled with, [C]; 0 without.
+        """
+        scene = self.scene(*picture.shape[-2:])
+        shifts = [(0, 0), *self.shifts]
+        if self.fill == "reflect":
+            return [self._reflected(picture, scene.view, shift) for shift in shifts]
+        if self.mode in ("canvas", "masked_canvas"):
+            # The mean is taken off, so that what is outside can be 0 in every channel.
+            mean = 0 if mean is None else mean.to(picture.dtype)[:, None, None]
+            sides = [side - 2 * self.frame.margin for side in scene.view]
+            right, below = sides[1] - picture.shape[-1], sides[0] - picture.shape[-2]
+            picture = F.pad(picture - mean, (0, right, 0, below))
+            return [self.frame.view(picture, shift) + mean for shift in shifts]
+        height, width = (side + 2 * self.frame.margin for side in scene.view)
+        picture = picture[..., :height, :width]
+        return [self.frame.view(picture, shift) for shift in shifts]
+
+    def valid(self, height: int, width: int, device: torch.device) -> list[Tensor] | None:
+        """Where the content lies in each view, [H, W]; None where the mode tells nothing."""
+        if self.mode != "masked_canvas":
+            return None
+        view = self.scene(height, width).view
+        sides = [side - 2 * self.frame.margin for side in view]
+        content = torch.zeros(sides, dtype=torch.bool, device=device)
+        content[:height, :width] = True
+        return [self.frame.view(content, shift) for shift in [(0, 0), *self.shifts]]
+
+    def _reflected(self, picture: Tensor, view: Size, shift: Shift) -> Tensor:
+        (dy, dx), margin = (int(part) for part in shift), self.frame.margin
+        top, left = margin + dy, margin + dx
+        below, right = view[0] - top - picture.shape[-2], view[1] - left - picture.shape[-1]
+        return F.pad(picture[None], (left, right, top, below), mode="reflect")[0]
+
+
+def _up(value: int, divisor: int) -> int:
+    return -(-value // divisor) * divisor
+
+
+def select(shifts: Sequence[Shift], largest: float) -> tuple[Shift, ...]:
+    """Those of at most `largest` pixels on both axes."""
+    return tuple(shift for shift in shifts if max(map(abs, shift)) <= largest)
