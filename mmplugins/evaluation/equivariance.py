@@ -66,7 +66,7 @@ def error_between(
         corresponding(a, b, shift, stride=stride, frame=frame, border=border)
         for a, b in zip(reference, shifted, strict=True)
     ]
-    return feature_error(pairs, draws=1).fee
+    return feature_error(pairs).fee
 
 
 def assert_equivariant(

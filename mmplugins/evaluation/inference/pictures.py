@@ -1,0 +1,203 @@
+"""Pictures of a config's test dataset as the network is given them, with the truth about them.
+
+Pictures are taken after the test pipeline's resizing and before any padding; the pipeline's own
+`Pad` steps are left out. The truth is drawn once, in the frame of the reference view.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from mmengine.config import Config
+from mmengine.registry import DATASETS
+from pycocotools import mask as coco_masks
+from pycocotools.coco import COCO
+from torch import Tensor
+from torch.nn import functional as F
+
+from mmplugins.engine.inputs import InputError
+from mmplugins.evaluation.inference.plan import Scene
+from mmplugins.evaluation.inference.record import Objects
+from mmplugins.evaluation.predictions.detections import Detections
+
+IGNORE = 255
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """One image.
+
+    Attributes:
+        image: its id.
+        pixels: [3, h, w] as the data preprocessor is given them.
+        scale: (y, x) pixels of `pixels` in one of the original image.
+        labels: [H, W] of a segmenter's truth, in pixels of any size.
+        annotations: of a detector's truth in COCO's form, in pixels of the original image.
+    """
+
+    image: str
+    pixels: Tensor
+    scale: tuple[float, float]
+    labels: Tensor | None = None
+    annotations: Sequence[dict] | None = None
+
+
+class Pictures:
+    """The test dataset of a config of mmdet or mmseg, image by image.
+
+    Raises:
+        InputError: the config has none, or detections are asked of annotations in another form
+            than COCO's.
+    """
+
+    def __init__(self, cfg: Config):
+        if not cfg.get("test_dataloader"):
+            raise InputError("the config has no test_dataloader to take images from")
+        options = deepcopy(cfg.test_dataloader.dataset)
+        if "pipeline" not in options:
+            raise InputError(
+                f"test_dataloader.dataset: name one dataset with a pipeline, not {options.type}"
+            )
+        options.pipeline = [step for step in options.pipeline if step["type"] != "Pad"]
+        self.detection = cfg.default_scope == "mmdet"
+        with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
+            self._dataset = DATASETS.build(options)
+        if self.detection and not hasattr(self._dataset, "cat2label"):
+            raise InputError(f"{options.type}: truth is read in COCO's form, by CocoDataset")
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    @cached_property
+    def ids(self) -> list[str]:
+        """Of all images: COCO's, or the path of the file below the folder of images."""
+        infos = [self._dataset.get_data_info(index) for index in range(len(self))]
+        if self.detection:
+            return [str(info["img_id"]) for info in infos]
+        folder = Path(self._dataset.data_prefix["img_path"])
+        return [Path(info["img_path"]).relative_to(folder).as_posix() for info in infos]
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """Names of the classes, by label."""
+        return self._dataset.metainfo["classes"]
+
+    def __getitem__(self, index: int) -> Picture:
+        packed = self._dataset[index]
+        sample = packed["data_samples"]
+        x_scale, y_scale = sample.metainfo.get("scale_factor", (1.0, 1.0))
+        picture = Picture(self.ids[index], packed["inputs"], (float(y_scale), float(x_scale)))
+        if self.detection:
+            number = self._dataset.get_data_info(index)["img_id"]
+            return _with(picture, annotations=self._annotations.imgToAnns[number])
+        truth = sample.get("gt_sem_seg")
+        return picture if truth is None else _with(picture, labels=truth.data[0])
+
+    def truth(self, picture: Picture, scene: Scene) -> Objects | np.ndarray | None:
+        """The truth in the frame of the reference view."""
+        if self.detection:
+            known = self._dataset.cat2label
+            wanted = [a for a in picture.annotations if a["category_id"] in known]
+            return _objects(wanted, known, picture, scene)
+        return None if picture.labels is None else _label_map(picture.labels, scene)
+
+    @cached_property
+    def _annotations(self) -> COCO:
+        with redirect_stdout(StringIO()):
+            return COCO(self._dataset.ann_file)
+
+
+def subset(
+    ids: Sequence[str], wanted: int | Sequence[str] | None = None, *, seed: int = 0
+) -> list[int]:
+    """Numbers of the images to take, in the order of the dataset.
+
+    A number of images is drawn by the hash of their ids and the seed, the same on every machine; a
+    smaller number takes a part of what a larger one takes.
+
+    Raises:
+        InputError: ids that do not exist, or more images than there are.
+    """
+    if wanted is None:
+        return list(range(len(ids)))
+    if isinstance(wanted, int):
+        if not 0 < wanted <= len(ids):
+            raise InputError(f"a subset of {wanted} images: the dataset has {len(ids)}")
+        ranks = [hashlib.sha256(f"{seed}/{each}".encode()).digest() for each in ids]
+        return sorted(sorted(range(len(ids)), key=ranks.__getitem__)[:wanted])
+    places = {each: index for index, each in enumerate(ids)}
+    if unknown := [each for each in wanted if each not in places]:
+        raise InputError(
+            f"no image {unknown[0]} in the test dataset ({len(unknown)} of {len(wanted)} ids are "
+            f"unknown); its ids look like {ids[0]}"
+        )
+    return sorted({places[each] for each in wanted})
+
+
+def _with(picture: Picture, **truth) -> Picture:
+    return Picture(picture.image, picture.pixels, picture.scale, **truth)
+
+
+def _label_map(labels: Tensor, scene: Scene) -> np.ndarray:
+    """Drawn at the size of the content, by the nearest pixel; 255 beyond the content."""
+    content = _resized(labels, scene)
+    return _in_view(content, scene, outside=IGNORE).numpy().astype(np.uint8)
+
+
+def _objects(
+    annotations: Sequence[dict], labels: dict[int, int], picture: Picture, scene: Scene
+) -> Objects:
+    """Boxes and masks scaled, then moved to where the content lies."""
+    (y, x), (top, left) = picture.scale, scene.content[:2]
+    boxes = np.array([a["bbox"] for a in annotations], float).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    boxes = boxes * [x, y, x, y] + [left, top, left, top]
+    drawn = bool(annotations) and all("segmentation" in a for a in annotations)
+    return Objects(
+        found=Detections(
+            boxes,
+            np.ones(len(boxes)),
+            np.array([labels[a["category_id"]] for a in annotations], int),
+            [_mask(a["segmentation"], picture, scene) for a in annotations] if drawn else None,
+        ),
+        crowd=np.array([bool(a.get("iscrowd")) for a in annotations], bool),
+        area=np.array([a["area"] for a in annotations], float),
+    )
+
+
+def _mask(segmentation: list | dict, picture: Picture, scene: Scene) -> dict:
+    """Run lengths in the reference view, of polygons or run lengths of the original image."""
+    (y, x), (top, left) = picture.scale, scene.content[:2]
+    if isinstance(segmentation, list):
+        polygons = [
+            (np.reshape(points, (-1, 2)) * [x, y] + [left, top]).ravel().tolist()
+            for points in segmentation
+        ]
+        return coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.view))
+    if isinstance(segmentation["counts"], list):
+        segmentation = coco_masks.frPyObjects(segmentation, *segmentation["size"])
+    content = _resized(torch.from_numpy(coco_masks.decode(segmentation)), scene)
+    view = _in_view(content, scene, outside=0).numpy().astype(np.uint8)
+    return coco_masks.encode(np.asfortranarray(view))
+
+
+def _resized(labels: Tensor, scene: Scene) -> Tensor:
+    top, left, bottom, right = scene.content
+    size = bottom - top, right - left
+    if tuple(labels.shape) == size:
+        return labels
+    return F.interpolate(labels[None, None].float(), size, mode="nearest-exact")[0, 0].long()
+
+
+def _in_view(content: Tensor, scene: Scene, *, outside: int) -> Tensor:
+    """Where the content covers the view; negative padding cuts off what lies beyond."""
+    top, left, bottom, right = scene.content
+    height, width = scene.view
+    return F.pad(content, (left, width - right, top, height - bottom), value=outside)
