@@ -22,6 +22,8 @@ from pycocotools.cocoeval import COCOeval
 from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 
 _RECALLS = np.linspace(0, 1, 101)
+_AT_ONCE = 2**16  # numbers: more would leave the cache of a core
+_TINY = np.finfo(np.float64).tiny  # for a denominator 0, whose numerator is 0 too
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,23 +57,61 @@ class Matches:
         Only hits matter: recall rises, and precision peaks, at hits alone. A hit is worth its
         envelope times the number of recall points that it is the first to reach.
         """
-        order = np.argsort(-self.score, kind="stable")
-        ranked = weights.T[self.image[order]]
-        total = np.cumsum(ranked, axis=0)
         truths = weights @ self.truths
         result = np.empty((len(weights), len(self.hit)))
-        for t, (hit, ignored) in enumerate(zip(self.hit, self.ignored, strict=True)):
-            hits = np.flatnonzero((hit & ~ignored)[order])
-            skipped = np.flatnonzero(ignored[order])
-            found = np.cumsum(ranked[hits], axis=0)
-            ignored_before = np.cumsum(np.pad(ranked[skipped], ((1, 0), (0, 0))), axis=0)
-            seen = total[hits] - ignored_before[np.searchsorted(skipped, hits)]
-            precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-            envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-            reached = np.searchsorted(_RECALLS, divide(found, truths), side="right")
-            result[:, t] = (envelope * np.diff(reached, axis=0, prepend=0)).sum(0) / len(_RECALLS)
+        order = np.argsort(-self.score, kind="stable")
+        order = order[~self.ignored.all(axis=0)[order]]
+        # Few detections go through numpy at all thresholds at once, many one by one.
+        size = len(self.hit) if len(self.hit) * len(order) <= _AT_ONCE else 1
+        groups = [slice(t, t + size) for t in range(0, len(self.hit), size)]
+        hit, ignored = self.hit[:, order], self.ignored[:, order]
+        rankings = [_Ranking(hit[group], ignored[group]) for group in groups]
+        rows = max(1, _AT_ONCE // max(1, size * len(order)))
+        for start in range(0, len(weights), rows):
+            part = slice(start, start + rows)
+            ranked = weights[part].take(self.image[order], axis=1)
+            total = np.cumsum(ranked, axis=1)
+            for group, ranking in zip(groups, rankings, strict=True):
+                result[part, group] = ranking.average_precision(ranked, total, truths[part])
         result[truths == 0] = np.nan
         return result
+
+
+class _Ranking:
+    """AP of detections by falling score, [T, d], for any weights of theirs."""
+
+    def __init__(self, hit: Bool[ndarray, "T d"], ignored: Bool[ndarray, "T d"]) -> None:
+        right = hit & ~ignored
+        self._hits = np.flatnonzero(right.any(axis=0))
+        self._right = right[:, self._hits].astype(np.float64)
+        self._skipped = np.flatnonzero(ignored.any(axis=0))
+        self._ignored = ignored[:, self._skipped].astype(np.float64)
+        self._skipped_before = np.searchsorted(self._skipped, self._hits)
+
+    def average_precision(
+        self,
+        ranked: Float[ndarray, "b d"],
+        total: Float[ndarray, "b d"],
+        truths: Float[ndarray, " b"],
+    ) -> Float[ndarray, "b T"]:
+        """`total` is the cumulative sum of `ranked`, the weights of the detections."""
+        if not len(self._hits):
+            return np.zeros((len(ranked), len(self._right)))
+        found = np.cumsum(ranked.take(self._hits, axis=1)[:, None] * self._right, axis=-1)
+        seen = total.take(self._hits, axis=1)[:, None]
+        if len(self._skipped):
+            skipped = np.zeros((len(ranked), len(self._ignored), len(self._skipped) + 1))
+            among = ranked.take(self._skipped, axis=1)[:, None] * self._ignored
+            np.cumsum(among, axis=-1, out=skipped[..., 1:])
+            seen = seen - skipped.take(self._skipped_before, axis=-1)
+        precision = found / np.maximum(seen, _TINY)
+        envelope = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+        recall = found / np.maximum(truths, _TINY)[:, None, None]
+        # The nearest recall point is the last one that is reached, or the first one that is not.
+        reached = np.rint(recall * (len(_RECALLS) - 1))
+        reached += recall >= _RECALLS.take(reached.astype(np.intp), mode="clip")
+        gained = np.einsum("bth,bth->bt", envelope[..., 1:], reached[..., 1:] - reached[..., :-1])
+        return (gained + envelope[..., 0] * reached[..., 0]) / len(_RECALLS)
 
 
 def matches_of(evaluator: COCOeval, area: str = "all") -> list[Matches]:
