@@ -7,10 +7,10 @@ the mean over IoU .50:.95 and the classes of the ground truth, with the matches 
 https://github.com/cocodataset/cocoapi. Unlike PC it ranks by score, over all images.
 
 Detections that are not wholly inside the core (shrunk by the margin) are treated as COCO treats
-objects outside a range of area, for its code is told an area of 1 inside and of 0 outside: as
-ground truth they need not be found, and finding them is neither right nor wrong; as detections
-they are right where they match an object inside, and never wrong. A detection inside whose only
-partner is outside is therefore left out, where PC would count it as found.
+objects outside a range of area: as ground truth they need not be found, and finding them is neither
+right nor wrong; as detections they are right where they match an object inside, and never wrong. A
+detection inside whose only partner is outside is therefore left out, where PC would count it as
+found.
 
 Deviations from COCO's defaults: no limit of 100 detections an image, which would call the rest of
 a crowd lost. A direction without ground truth inside the core has no AP, and the other direction
@@ -19,20 +19,15 @@ among boxes of one class that all overlap at the core's border it can mistake pa
 """
 
 from collections.abc import Sequence
-from contextlib import redirect_stdout
-from io import StringIO
-from itertools import count
 
 import numpy as np
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
+from mmplugins.evaluation.predictions.coco import OUTSIDE, Annotations, matched
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.shifts import Rectangle
-from mmplugins.evaluation.statistics.weighted import Matches, matches_of, mean_average_precision
+from mmplugins.evaluation.statistics.weighted import Matches, mean_average_precision
 
-INSIDE, OUTSIDE = 1.0, 0.0
-COCO_TYPES = {"box": "bbox", "mask": "segm"}
+INSIDE = 1.0  # an area
 
 
 class SelfAP:
@@ -60,11 +55,12 @@ class SelfAP:
                 f"{len(references)} references, {len(shifted_backs)} shifted views and "
                 f"{len(cores)} cores are not of the same images"
             )
-        both = references, shifted_backs
-        with redirect_stdout(StringIO()):  # it has much to say
-            self._directions = [
-                _matched(truth, found, cores, margin, kind) for truth, found in (both, both[::-1])
-            ]
+        there, back = (
+            _annotations(views, cores, margin, kind) for views in (references, shifted_backs)
+        )
+        self._directions = [
+            matched(truth, found, kind)["all"] for truth, found in ((there, back), (back, there))
+        ]
         self._images = len(cores)
 
     def __call__(self, weights: np.ndarray | None = None) -> np.ndarray:
@@ -78,53 +74,15 @@ class SelfAP:
         return value.reshape(weights.shape[:-1])
 
 
-def _as_coco(
+def _annotations(
     views: Sequence[Detections], cores: Sequence[Rectangle], margin: float, kind: str
-) -> COCO:
-    """Annotations that serve as ground truth and as detections."""
-    numbers = count(1)  # COCO's code takes a number of 0 for no match
-    annotations = []
-    for image, (view, core) in enumerate(zip(views, cores, strict=True)):
-        inside = view.inside(core, margin, kind)
-        for row, (x1, y1, x2, y2) in enumerate(view.boxes.tolist()):
-            annotation = {
-                "id": next(numbers),
-                "image_id": image,
-                "category_id": int(view.labels[row]),
-                "bbox": [x1, y1, x2 - x1, y2 - y1],
-                "area": INSIDE if inside[row] else OUTSIDE,
-                "iscrowd": 0,
-                "score": float(view.scores[row]),
-            }
-            if kind == "mask":
-                annotation["segmentation"] = view.masks[row]
-            annotations.append(annotation)
-    coco = COCO()
-    coco.dataset = {
-        # Sizes are asked for, and used for polygons only.
-        "images": [{"id": image, "height": 0, "width": 0} for image in range(len(views))],
-        "categories": [{"id": label} for label in sorted({a["category_id"] for a in annotations})],
-        "annotations": annotations,
-    }
-    coco.createIndex()
-    return coco
-
-
-def _matched(
-    truth: Sequence[Detections],
-    found: Sequence[Detections],
-    cores: Sequence[Rectangle],
-    margin: float,
-    kind: str,
-) -> list[Matches]:
-    evaluation = COCOeval(
-        *(_as_coco(views, cores, margin, kind) for views in (truth, found)), COCO_TYPES[kind]
-    )
-    evaluation.params.areaRng = [[(INSIDE + OUTSIDE) / 2, INSIDE + 1]]
-    evaluation.params.areaRngLbl = ["inside"]
-    evaluation.params.maxDets = [max(map(len, found), default=0)]
-    evaluation.evaluate()
-    return matches_of(evaluation, "inside") if evaluation.params.catIds else []
+) -> Annotations:
+    """Serve as ground truth and as detections."""
+    areas = [
+        np.where(view.inside(core, margin, kind), INSIDE, OUTSIDE)
+        for view, core in zip(views, cores, strict=True)
+    ]
+    return Annotations(views, areas)
 
 
 def _average_precision(classes: Sequence[Matches], weights: np.ndarray) -> np.ndarray:

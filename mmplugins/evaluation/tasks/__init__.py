@@ -1,0 +1,1 @@
+"""How well a task is done under shifts: AP and mIoU, their bounds, and where in the picture."""
