@@ -73,13 +73,13 @@ def query_maps(
         InputError: a query that is no patch of the image.
     """
     grid, canvas = layer.grid, layer.canvas
-    rows, cols = -(-canvas.height // grid.height), -(-canvas.width // grid.width)
+    rows, cols = layer.windows
 
     @cache
     def window(number: int) -> tuple[TokenGrid, Terms]:
         number += image * rows * cols
-        one = _one_of_batch(grid, number)
-        return one, layer.module.terms(layer.x[number : number + 1], one)
+        x, one = layer.part(slice(number, number + 1))
+        return one, layer.module.terms(x, one)
 
     for query in queries:
         check_query(canvas, query, image)
@@ -89,22 +89,6 @@ def query_maps(
         top, left = row * grid.height, col * grid.width
         placed = (_place(part, canvas, top, left) for part in maps)
         yield QueryMaps(layer.index, query, *placed)
-
-
-def _one_of_batch(grid: TokenGrid, number: int) -> TokenGrid:
-    """The grid of one element, with geometry of its own."""
-
-    def one(t: Tensor | None) -> Tensor | None:
-        return t if t is None or len(t) == 1 else t[number : number + 1]
-
-    return TokenGrid(
-        height=grid.height,
-        width=grid.width,
-        prefix=grid.prefix,
-        valid=one(grid.valid),
-        mask=one(grid.mask),
-        device=grid.device,
-    )
 
 
 def _maps_of_token(

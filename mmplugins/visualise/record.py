@@ -1,7 +1,8 @@
 """What attention modules are given while a model runs."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -29,6 +30,19 @@ class LayerInput:
     grid: TokenGrid
     canvas: TokenGrid
 
+    @property
+    def windows(self) -> tuple[int, int]:
+        """(rows, columns) of windows in an image; (1, 1) where there are none."""
+        grid, canvas = self.grid, self.canvas
+        return -(-canvas.height // grid.height), -(-canvas.width // grid.width)
+
+    def part(self, which: slice) -> tuple[Tensor, TokenGrid]:
+        """Tokens and grid of some of the batch, with geometry of their own."""
+        valid, mask = (
+            t if t is None or len(t) == 1 else t[which] for t in (self.grid.valid, self.grid.mask)
+        )
+        return self.x[which], replace(self.grid, valid=valid, mask=mask, _shared={})
+
 
 def attention_modules(model: nn.Module) -> list[SelfAttention]:
     """Those of ours, in the order of the model.
@@ -45,6 +59,32 @@ def attention_modules(model: nn.Module) -> list[SelfAttention]:
     return modules
 
 
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[SelfAttention, LayerInput]]:
+    """What attention modules are given first, from now or since the dict was cleared."""
+    modules = [module for module in model.modules() if isinstance(module, SelfAttention)]
+    canvases: dict[nn.Module, TokenGrid] = {}
+    inputs: dict[SelfAttention, LayerInput] = {}
+
+    def keep_canvas(block: Block, args: tuple[Tensor, TokenGrid]) -> None:
+        canvases[block.attn] = args[1]
+
+    def keep_input(module: SelfAttention, args: tuple[Tensor, TokenGrid]) -> None:
+        if module not in inputs:
+            x, grid = args
+            canvas = canvases.get(module, grid)
+            inputs[module] = LayerInput(modules.index(module), module, x.detach(), grid, canvas)
+
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    hooks = [block.register_forward_pre_hook(keep_canvas) for block in blocks]
+    hooks += [module.register_forward_pre_hook(keep_input) for module in modules]
+    try:
+        yield inputs
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
 def record(model: nn.Module, run: Callable[[], object], layers: Sequence[int]) -> list[LayerInput]:
     """What the `layers` are given in the first pass of `run`, which makes `model` work.
 
@@ -57,26 +97,8 @@ def record(model: nn.Module, run: Callable[[], object], layers: Sequence[int]) -
             f"no layer {wrong[0]}: the model has {len(modules)} attention layers, "
             f"0 to {len(modules) - 1}"
         )
-    canvases: dict[nn.Module, TokenGrid] = {}
-    inputs: dict[nn.Module, tuple[Tensor, TokenGrid]] = {}
-
-    def keep_canvas(block: Block, args: tuple[Tensor, TokenGrid]) -> None:
-        canvases.setdefault(block.attn, args[1])
-
-    def keep_input(module: SelfAttention, args: tuple[Tensor, TokenGrid]) -> None:
-        inputs.setdefault(module, (args[0].detach(), args[1]))
-
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
-    hooks = [block.register_forward_pre_hook(keep_canvas) for block in blocks]
-    hooks += [modules[layer].register_forward_pre_hook(keep_input) for layer in layers]
-    try:
+    with recording(model) as inputs:
         run()
-    finally:
-        for hook in hooks:
-            hook.remove()
     if idle := [layer for layer in layers if modules[layer] not in inputs]:
         raise InputError(f"layer {idle[0]} did not run on this picture")
-    return [
-        LayerInput(layer, module, *inputs[module], canvases.get(module, inputs[module][1]))
-        for layer, module in ((layer, modules[layer]) for layer in layers)
-    ]
+    return [inputs[modules[layer]] for layer in layers]
