@@ -7,7 +7,7 @@ from pycocotools import mask as coco_masks
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.matching import (
     compare,
-    summarise,
+    statistics,
 )
 
 FRAME = (0, 0, 96, 128)  # top, left, bottom, right
@@ -44,6 +44,24 @@ def scene(seed, count=12, frame=FRAME, classes=3):
     return with_masks(
         detections(boxes, rng.uniform(0.3, 1, count), rng.integers(0, classes, count)), frame
     )
+
+
+def summarise(comparisons, weights=None):
+    """Of one shift, under weights [.., images]."""
+    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights, float)
+    rows = weights.reshape(-1, len(comparisons))
+    return {
+        name: statistic(rows)[:, 0].reshape(weights.shape[:-1])
+        for name, statistic in statistics([comparisons]).items()
+    }
+
+
+def fragment_rate(comparisons, weights=None):
+    """Of one list of shifts for each image."""
+    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights, float)
+    rows = weights.reshape(-1, len(comparisons))
+    by_shift = list(zip(*comparisons, strict=True))
+    return statistics(by_shift)["FR"](rows)[:, 0].reshape(weights.shape[:-1])
 
 
 def scores_of(a, b, core=FRAME, **options):

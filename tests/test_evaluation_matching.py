@@ -9,10 +9,12 @@ from detection_scenes import (
     FRAME,
     detections,
     drawn,
+    fragment_rate,
     iou_of,
     scene,
     scores_of,
     small_boxes,
+    summarise,
     with_masks,
 )
 from hypothesis import given
@@ -23,9 +25,7 @@ from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.matching import (
     THRESHOLDS,
     compare,
-    fragment_rate,
     match,
-    summarise,
 )
 from mmplugins.evaluation.predictions.self_ap import SelfAP
 
@@ -115,7 +115,7 @@ class TestKnownAnswers:
         assert np.isnan([result[name] for name in ("mAISC", "mIoU_match", *DRIFTS)]).all()
         assert np.isnan(fragment_rate([[compare(none, none, FRAME)]]))
         assert SelfAP([none], [none], [FRAME])() == 1
-        assert np.isnan(summarise([])["PC"])
+        assert np.isnan(summarise([compare(none, none, FRAME)], [0])["PC"])
         assert np.isnan(SelfAP([], [], [])())
 
     @pytest.mark.parametrize("kind", ["box", "mask"])

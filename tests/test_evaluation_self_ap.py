@@ -8,8 +8,10 @@ from detection_scenes import (
     DRIFTS,
     FRAME,
     detections,
+    fragment_rate,
     scene,
     scores_of,
+    summarise,
     with_masks,
 )
 from pycocotools.coco import COCO
@@ -17,8 +19,6 @@ from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.predictions.matching import (
     compare,
-    fragment_rate,
-    summarise,
 )
 from mmplugins.evaluation.predictions.self_ap import SelfAP
 

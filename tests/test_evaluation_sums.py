@@ -5,9 +5,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from mmengine.structures import BaseDataElement
 
 from mmplugins.evaluation.features.errors import corresponding, feature_error
 from mmplugins.evaluation.features.sums import BORDERS, FIELDS, PairSums, Places, pair_sums
+from mmplugins.evaluation.inference.engine import Seen
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 
 
@@ -20,9 +22,13 @@ def collected(plan, picture, levels, means):
     scene = plan.scene(*picture.shape[1:])
     reference, *others = plan.views(picture)
     sums = PairSums(plan, scene, means)
-    sums.keep({name: level(reference) for name, level in levels.items()})
+
+    def seen(view):
+        return Seen({name: level(view) for name, level in levels.items()}, {}, BaseDataElement())
+
+    sums.reference(seen(reference))
     for number, view in enumerate(others):
-        sums.add(number, {name: level(view) for name, level in levels.items()})
+        sums.shifted(number, seen(view))
     return scene, sums.arrays()
 
 

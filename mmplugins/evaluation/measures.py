@@ -11,7 +11,7 @@ from mmplugins.evaluation.shifts import Shift
 from mmplugins.evaluation.statistics.resampling import Statistic
 
 Level = Literal["feature", "affinity", "prediction", "task"]
-Axis = Literal["shift", "set", "border", "zone", "distance", "levels"]
+Axis = Literal["shift", "set", "border", "zone", "class", "distance", "block", "none"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +22,8 @@ class Measure:
         level: of the suite.
         metric: its name: FEE, PC, AP, ...
         part: of the model or the data: blocks.3, box, mask, labels.
-        axis: what the points are: shifts, sets of them, borders in cells, zones, bins of distance.
+        axis: what the points are: shifts, sets of them, borders in cells, zones, classes, bins of
+            distance.
         points: one for each value; shifts as (dy, dx), everything else by name.
         statistic: weights of images [b, n] to values [b, points].
     """

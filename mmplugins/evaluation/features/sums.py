@@ -23,6 +23,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from mmplugins.evaluation.features.levels import level_strides
+from mmplugins.evaluation.inference.engine import Seen
 from mmplugins.evaluation.inference.plan import Plan, Scene
 from mmplugins.evaluation.shifts import Rectangle, Shift
 
@@ -44,28 +46,29 @@ class PairSums:
     def __init__(self, plan: Plan, scene: Scene, means: Mapping[str, Tensor]):
         self._plan, self._scene, self._means = plan, scene, means
         self._reference: dict[str, Tensor] = {}
+        self._strides: dict[str, int] = {}
         self._sums: dict[str, np.ndarray] = {}
 
-    def keep(self, levels: Mapping[str, Float[Tensor, "_ _ _"]]) -> None:
-        """Keep the maps of the reference view; levels of no whole stride have no part."""
-        self._reference = {
-            name: each for name, each in levels.items() if stride_of(each, self._scene.view)
-        }
+    def reference(self, seen: Seen) -> None:
+        """Keep the maps; levels of no whole stride have no part."""
+        strides = level_strides(seen.levels, self._scene.view)
+        self._strides = {name: stride for name, stride in strides.items() if stride}
+        # A copy lets go of the batch.
+        self._reference = {name: seen.levels[name].clone() for name in self._strides}
         count = len(self._plan.shifts)
         self._sums = {n: np.zeros((count, BORDERS, len(FIELDS))) for n in self._reference}
 
-    def add(self, number: int, levels: Mapping[str, Float[Tensor, "_ _ _"]]) -> None:
-        """Compare the maps of shift `number` with those of the reference."""
+    def shifted(self, number: int, seen: Seen) -> None:
+        """Compare the maps with those of the reference."""
         shift = self._plan.shifts[number]
         shared = shared_rectangle(self._plan, self._scene, shift)
-        strides = {n: stride_of(each, self._scene.view) for n, each in self._reference.items()}
-        places = {stride: Places.drawn(shared, shift, stride) for stride in {*strides.values()}}
+        places = {s: Places.drawn(shared, shift, s) for s in {*self._strides.values()}}
         for name, reference in self._reference.items():
             self._sums[name][number] = pair_sums(
                 reference,
-                levels[name],
+                seen.levels[name],
                 shift,
-                places[strides[name]],
+                places[self._strides[name]],
                 mean=self._means[name],
                 roll=self._plan.mode == "roll",
             )
@@ -73,13 +76,6 @@ class PairSums:
     def arrays(self) -> dict[str, np.ndarray]:
         """[S, borders, fields] of each level, `feature/NAME`."""
         return {f"feature/{name}": values for name, values in self._sums.items()}
-
-
-def stride_of(each: Float[Tensor, "_ h w"], view: tuple[int, int]) -> int | None:
-    """Pixels of a cell; None where they are no whole number, or not alike on both axes."""
-    (height, width), (h, w) = view, each.shape[-2:]
-    stride = height // h
-    return stride if stride and (h * stride, w * stride) == (height, width) else None
 
 
 def shared_rectangle(plan: Plan, scene: Scene, shift: Shift) -> Rectangle:

@@ -10,13 +10,15 @@ from contextlib import redirect_stdout
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, init_default_scope
+from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_masks
 from pycocotools.coco import COCO
 from torch import Tensor
@@ -60,6 +62,8 @@ class Pictures:
     def __init__(self, cfg: Config):
         if not cfg.get("test_dataloader"):
             raise InputError("the config has no test_dataloader to take images from")
+        import_module(f"{cfg.default_scope}.datasets")
+        init_default_scope(cfg.default_scope)
         options = deepcopy(cfg.test_dataloader.dataset)
         if "pipeline" not in options:
             raise InputError(
@@ -67,6 +71,8 @@ class Pictures:
             )
         options.pipeline = [step for step in options.pipeline if step["type"] != "Pad"]
         self.detection = cfg.default_scope == "mmdet"
+        structures = import_module(f"{cfg.default_scope}.structures")
+        self._sample = structures.DetDataSample if self.detection else structures.SegDataSample
         with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
             self._dataset = DATASETS.build(options)
         if self.detection and not hasattr(self._dataset, "cat2label"):
@@ -99,6 +105,10 @@ class Pictures:
             return _with(picture, annotations=self._annotations.imgToAnns[number])
         truth = sample.get("gt_sem_seg")
         return picture if truth is None else _with(picture, labels=truth.data[0])
+
+    def sample(self, info: dict) -> BaseDataElement:
+        """What the host's models are given beside a picture."""
+        return self._sample(metainfo=info)
 
     def truth(self, picture: Picture, scene: Scene) -> Objects | np.ndarray | None:
         """The truth in the frame of the reference view."""

@@ -131,13 +131,13 @@ class Plan:
         picture = picture[..., :height, :width]
         return [self.frame.view(picture, shift) for shift in shifts]
 
-    def valid(self, height: int, width: int, device: torch.device) -> list[Tensor] | None:
+    def valid(self, height: int, width: int) -> list[Tensor] | None:
         """Where the content lies in each view, [H, W]; None where the mode tells nothing."""
         if self.mode != "masked_canvas":
             return None
         view = self.scene(height, width).view
         sides = [side - 2 * self.frame.margin for side in view]
-        content = torch.zeros(sides, dtype=torch.bool, device=device)
+        content = torch.zeros(sides, dtype=torch.bool)
         content[:height, :width] = True
         return [self.frame.view(content, shift) for shift in [(0, 0), *self.shifts]]
 

@@ -21,7 +21,7 @@ One-to-one partners of one class are chosen for each tau anew, by the Hungarian 
        many pairs as possible), 2. the largest sum of IoU, 3. near scores, worth 1e-6 of IoU:
        it only decides between boxes that coincide, whose scores would otherwise swap at random.
 
-Sums are formed for each image and shift first (`compare`); `summarise` divides sums over images,
+Sums are formed for each image and shift first (`compare`); `statistics` divides sums over images,
 by weights if asked (how often a bootstrap drew each image). PC_macro is the mean of the images' PC.
 """
 
@@ -29,11 +29,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Float
 from scipy.optimize import linear_sum_assignment
 
 from mmplugins.evaluation.predictions.detections import Detections, overlaps
 from mmplugins.evaluation.shifts import Rectangle
-from mmplugins.evaluation.statistics.resampling import divide
+from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 SCORE_WORTH = 1e-6
@@ -144,35 +145,30 @@ def compare(
     )
 
 
-def summarise(
-    comparisons: Sequence[Comparison], weights: np.ndarray | None = None
-) -> dict[str, np.ndarray]:
-    """Means over the images of one shift.
+def statistics(comparisons: Sequence[Sequence[Comparison]]) -> dict[str, Statistic]:
+    """Means over images, at each shift.
 
     Args:
-        comparisons: one an image.
-        weights: [..., images], how much each image counts; 1 without.
+        comparisons: for each shift one an image, all of the same references.
 
     Returns:
-        PC, PC_50, PC_75, PC_macro, mAISC, mIoU_match, CD, CD_px, SRD, SD and SD_bias, each of the
-        leading shape of the weights. NaN where there is nothing to average: no image, for mAISC no
+        PC, PC_50, PC_75, PC_macro, mAISC, mIoU_match, CD, CD_px, SRD, SD and SD_bias at each shift,
+        and FR over all shifts. NaN where there is nothing to average: no image, for mAISC and FR no
         detection in the reference view, for the drifts no pair.
     """
-    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights)
 
-    def column(name: str) -> np.ndarray:
-        return np.array([getattr(comparison, name) for comparison in comparisons])
+    def column(name: str) -> Float[np.ndarray, "S n *t"]:
+        return np.array([[getattr(one, name) for one in images] for images in comparisons], float)
 
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.tensordot(weights, values, axes=1)
-
-    found_references = column("found_references").reshape(-1, len(THRESHOLDS))
-    found = found_references + column("found_shifted").reshape(-1, len(THRESHOLDS))
-    detections = (column("references") + column("shifted"))[:, None]
-    consistency = np.nan_to_num(divide(total(found), total(detections)), nan=1.0)
-    consistency = np.where(weights.sum(axis=-1)[..., None] > 0, consistency, np.nan)
-    by_image = np.nan_to_num(divide(found, detections), nan=1.0).mean(axis=1)
-    pairs = total(column("pairs"))
+    references, pairs = column("references"), column("pairs")
+    found_references = column("found_references")
+    found = found_references + column("found_shifted")
+    detections = references + column("shifted")
+    by_image = np.nan_to_num(divide(found, detections[..., None]), nan=1.0).mean(-1)
+    kept = [
+        np.all([one.found for one in views], axis=0) for views in zip(*comparisons, strict=True)
+    ]
+    lost = np.array([(~each).sum() for each in kept], float)
     drifts = {
         "mIoU_match": "iou",
         "CD": "centre",
@@ -182,27 +178,28 @@ def summarise(
         "SD_bias": "score_bias",
     }
     return {
-        "PC": consistency.mean(axis=-1),
-        "PC_50": consistency[..., 0],
-        "PC_75": consistency[..., 5],
-        "PC_macro": divide(total(by_image), weights.sum(axis=-1)),
-        "mAISC": divide(total(found_references[:, 8]), total(column("references"))),
-        **{name: divide(total(column(field)), pairs) for name, field in drifts.items()},
+        "PC": _consistency(found, detections),
+        "PC_50": _consistency(found[..., :1], detections),
+        "PC_75": _consistency(found[..., 5:6], detections),
+        "PC_macro": ratio_of_sums(by_image, np.ones_like(by_image)),
+        "mAISC": ratio_of_sums(found_references[..., 8], references),
+        **{name: ratio_of_sums(column(field), pairs) for name, field in drifts.items()},
+        "FR": ratio_of_sums(lost[None], references[:1]),
     }
 
 
-def fragment_rate(
-    comparisons: Sequence[Sequence[Comparison]], weights: np.ndarray | None = None
-) -> np.ndarray:
-    """FR: how much of A is lost under one shift or more; NaN where A is empty.
+def _consistency(
+    found: Float[np.ndarray, "S n t"], detections: Float[np.ndarray, "S n"]
+) -> Statistic:
+    """The mean over thresholds of what is found of what there is; 1 of nothing, NaN of no image."""
 
-    Args:
-        comparisons: for each image one a shift, of the same reference.
-        weights: [..., images] as for `summarise`.
-    """
-    weights = np.ones(len(comparisons)) if weights is None else np.asarray(weights)
-    kept = [np.all([one.found for one in image], axis=0).sum() for image in comparisons]
-    return 1 - divide(weights @ kept, weights @ [image[0].references for image in comparisons])
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b S"]:
+        total = np.tensordot(weights, detections, (1, 1))
+        share = divide(np.tensordot(weights, found, (1, 1)), total[..., None])
+        known = weights.sum(axis=1)[:, None] > 0
+        return np.where(known, np.nan_to_num(share, nan=1.0).mean(-1), np.nan)
+
+    return statistic
 
 
 def _gains(
