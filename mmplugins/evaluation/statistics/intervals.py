@@ -46,9 +46,14 @@ class Interval:
     @property
     def covers(self) -> str:
         """Which chance the interval is about."""
-        if self.runs == 1:
-            return "one training run: interval covers test images only"
-        return f"interval covers test images and {self.runs} training runs"
+        return covers(self.runs)
+
+
+def covers(runs: int) -> str:
+    """Which chance an interval of so many training runs is about."""
+    if runs == 1:
+        return "one training run: interval covers test images only"
+    return f"interval covers test images and {runs} training runs"
 
 
 def standard_error(estimate: Estimate, level: float = 0.95) -> Float[ndarray, "..."]:

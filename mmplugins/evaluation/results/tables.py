@@ -1,0 +1,96 @@
+"""Markdown tables for papers: what is not a curve, as value and interval, percent where usual."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+from mmplugins.evaluation.results.comparison import Difference, Noise
+from mmplugins.evaluation.results.files import Results
+from mmplugins.evaluation.results.readings import reading
+from mmplugins.evaluation.results.rows import CONFIDENCE, Row
+from mmplugins.evaluation.statistics.intervals import covers
+
+CURVES = ("shift", "border")  # axes of too many points for a table
+
+
+def summary(results: Results) -> str:
+    """The headline values of a recipe, its differences from others, and the noise floor."""
+    first, headline = results.rows[0], [row for row in results.rows if _is_headline(row)]
+    lines = [
+        f"# {results.name}",
+        "",
+        f"{first.images} images; {CONFIDENCE:.0%} intervals in brackets ({covers(first.runs)}); "
+        "↑ more is better, ↓ less is better; % is times 100.",
+    ]
+    for (level, axis), group in _grouped(headline, lambda row: (row.level, row.axis)):
+        lines += ["", f"## {level}, by {axis}", "", *_values(group)]
+    if differences := [each for each in results.differences if _is_headline(each.row)]:
+        lines += ["", f"## {results.name} less others", "", *_differences(differences)]
+    if noise := [each for each in results.noise if _is_headline(each.row)]:
+        lines += ["", "## one checkpoint, run again", "", *_noise(noise)]
+    return "\n".join(lines) + "\n"
+
+
+def _is_headline(row: Row) -> bool:
+    return row.axis not in CURVES and reading(row.metric).headline
+
+
+def _grouped(things: Iterable, key: Callable) -> list[tuple]:
+    """Groups in the order in which they first appear."""
+    groups: dict = {}
+    for thing in things:
+        groups.setdefault(key(thing), []).append(thing)
+    return list(groups.items())
+
+
+def _values(rows: Sequence[Row]) -> list[str]:
+    """A line for each metric of each part, a column for each point."""
+    points = list(dict.fromkeys(row.point for row in rows))
+    lines = []
+    for (metric, part), group in _grouped(rows, lambda row: (row.metric, row.part)):
+        of_point = {row.point: _span(row) for row in group}
+        lines.append([_name(metric), part, *(of_point.get(point, "") for point in points)])
+    return _table(["metric", "part", *points], lines)
+
+
+def _differences(differences: Sequence[Difference]) -> list[str]:
+    header = ["metric", "part", "of", "less", "difference", "p", "p (Holm)", "detectable"]
+    return _table(
+        header,
+        [
+            [
+                *(_name(each.row.metric), each.row.part, each.row.point, each.other),
+                *(_span(each.row), _p(each.p), _p(each.p_holm)),
+                reading(each.row.metric).text(each.detectable),
+            ]
+            for each in differences
+        ],
+    )
+
+
+def _noise(noise: Sequence[Noise]) -> list[str]:
+    lines = [
+        [
+            *(_name(each.row.metric), each.row.part, each.row.point, each.cause),
+            *(_span(each.row), reading(each.row.metric).text(each.floor)),
+        ]
+        for each in noise
+    ]
+    return _table(["metric", "part", "of", "what", "difference", "noise floor"], lines)
+
+
+def _name(metric: str) -> str:
+    read = reading(metric)
+    return " ".join(part for part in (metric, read.arrow, "%" if read.percent else "") if part)
+
+
+def _span(row: Row) -> str:
+    return reading(row.metric).span(row.value, row.low, row.high)
+
+
+def _p(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> list[str]:
+    rule = ["---"] * len(header)
+    return [f"| {' | '.join(cells)} |" for cells in (header, rule, *lines)]
