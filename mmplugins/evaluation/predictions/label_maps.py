@@ -1,59 +1,27 @@
-"""Segmentation under shifts: sums of one image and one shift, from which means are formed.
+"""Label maps of two views: the same content of both, borders between labels, and what they share.
 
 A shift T by (dy, dx) pixels moves content down and right, so what the reference map y says at p,
 the shifted map y_T says at p + (dy, dx). Both are compared over the core, the half-open rectangle
 (top, left, bottom, right) of the reference's frame that every shift leaves in view; O are those
-pixels of it that count, where the truth is not the label to ignore (255).
-
-    mASSC        mean over images of  #{p in O: y(p) = y_T(p + shift)} / |O|
-    mASSC-in/-bd the same outside / inside of the band around the borders of the reference map
-    self-mIoU    mean over classes of intersection / union of y and y_T, each summed over images
-    mIoU         the same for y_T and the ground truth
-    TV           mean over images of  sum_O 1/2 |q - q_T|_1 / |O|,  q the softmax over classes
-    flip map     Phi(p) = share of images and shifts that flip the label at place p of the frame
-
-mASSC: https://arxiv.org/abs/2008.09604, its circular variant https://arxiv.org/abs/2305.16316. A
-constant map scores mASSC 1 at every shift, and labels shuffled over pixels about the sum of squared
-class frequencies: read it beside mIoU. Departures: nothing is resampled or padded, and a core that
-a shift moves out of view is an error, not a margin of zeros that always agree.
+pixels of it that count, where the truth is not the label to ignore (255). Nothing is resampled or
+padded: a core that a shift moves out of view is an error, not a margin of zeros that always agree.
 
 With `circular`, images are rolled: nothing leaves, maps and bands wrap around, the core may be all.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Bool, Float, Integer, Shaped
+from jaxtyping import Bool, Integer, Shaped
 from scipy import ndimage
 
+from mmplugins.evaluation.inference.plan import Scene
 from mmplugins.evaluation.shifts import Rectangle, Shift
-from mmplugins.evaluation.statistics.resampling import divide
+
+IGNORED = 255
 
 
-@dataclass(frozen=True)
-class Sums:
-    """What the counted pixels of one image add up to, and how many they are."""
-
-    total: float
-    count: int
-
-
-@dataclass(frozen=True, eq=False)
-class ClassCounts:
-    """Pixels of each class that two label maps of one image share, and that either has."""
-
-    intersection: Integer[np.ndarray, " C"]
-    union: Integer[np.ndarray, " C"]
-
-
-@dataclass(frozen=True, eq=False)
-class Consistency:
-    """How far two label maps of one image agree: everywhere, off the band, in it, by class."""
-
-    everywhere: Sums
-    interior: Sums
-    boundary: Sums
-    classes: ClassCounts
+def whole(shift: Shift) -> bool:
+    """Whether label maps can be moved by it."""
+    return all(part == int(part) for part in shift)
 
 
 def cut(array: Shaped[np.ndarray, "*C H W"], core: Rectangle) -> Shaped[np.ndarray, "*C h w"]:
@@ -65,6 +33,22 @@ def cut(array: Shaped[np.ndarray, "*C H W"], core: Rectangle) -> Shaped[np.ndarr
     return array[..., top:bottom, left:right]
 
 
+def visible(scene: Scene) -> Rectangle:
+    """The content as far as the reference view shows it."""
+    (height, width), (top, left, bottom, right) = scene.view, scene.content
+    return max(top, 0), max(left, 0), min(bottom, height), min(right, width)
+
+
+def counted(
+    truth: Integer[np.ndarray, "H W"] | None, rectangle: Rectangle
+) -> Bool[np.ndarray, "h w"]:
+    """Pixels of a rectangle that count: all where nothing is known, else those not to ignore."""
+    top, left, bottom, right = rectangle
+    if truth is None:
+        return np.ones((bottom - top, right - left), dtype=bool)
+    return cut(truth, rectangle) != IGNORED
+
+
 def overlap(
     reference: Shaped[np.ndarray, "*C H W"],
     shifted: Shaped[np.ndarray, "*C H2 W2"],
@@ -74,7 +58,7 @@ def overlap(
     circular: bool = False,
 ) -> tuple[Shaped[np.ndarray, "*C h w"], Shaped[np.ndarray, "*C h w"]]:
     """The core of the reference map, and the same content of the shifted one."""
-    if any(step != int(step) for step in shift):
+    if not whole(shift):
         raise ValueError(f"shift {shift} is not of whole pixels: nothing is resampled here")
     dy, dx = (int(step) for step in shift)
     if circular:
@@ -112,98 +96,36 @@ def boundary_band(
     return band[border : border + height, border : border + width]
 
 
-def agreement(
-    first: Integer[np.ndarray, "h w"],
-    second: Integer[np.ndarray, "h w"],
-    counted: Bool[np.ndarray, "h w"],
-) -> Sums:
-    """Counted pixels with the same label in both maps."""
-    return Sums(int(np.count_nonzero((first == second) & counted)), int(np.count_nonzero(counted)))
-
-
 def class_counts(
     first: Integer[np.ndarray, "h w"],
     second: Integer[np.ndarray, "h w"],
-    counted: Bool[np.ndarray, "h w"],
+    group: Integer[np.ndarray, "h w"] | Bool[np.ndarray, "h w"],
     *,
     num_classes: int,
-) -> ClassCounts:
-    """Intersection and union of each class of two label maps, or of labels and ground truth."""
-    first, second = first[counted], second[counted]
+    groups: int = 1,
+) -> Integer[np.ndarray, "2 G C"]:
+    """Intersection and union, in pixels, of each class of two label maps or a map and the truth.
+
+    Args:
+        first: one map.
+        second: the other.
+        group: 1 to `groups` of each pixel that counts, 0 of those that do not.
+        num_classes: labels of pixels that count are less.
+        groups: how many there are.
+    """
+    inside = group != 0
+    first, second = first[inside], second[inside]
     for labels in (first, second):
         if labels.size and not (labels.min() >= 0 and labels.max() < num_classes):
             raise ValueError(
                 f"labels {labels.min()} to {labels.max()} among the counted pixels: "
                 f"not all of the {num_classes} classes 0 to {num_classes - 1}"
             )
-    shared, of_first, of_second = (
-        np.bincount(labels, minlength=num_classes)
-        for labels in (first[first == second], first, second)
-    )
-    return ClassCounts(shared, of_first + of_second - shared)
+    offset = (group[inside].astype(np.intp) - 1) * num_classes
 
+    def of_each(labels: Integer[np.ndarray, " N"]) -> Integer[np.ndarray, "G C"]:
+        found = np.bincount(labels, minlength=groups * num_classes)
+        return found.reshape(groups, num_classes)
 
-def consistency(
-    reference: Integer[np.ndarray, "h w"],
-    shifted: Integer[np.ndarray, "h w"],
-    counted: Bool[np.ndarray, "h w"],
-    band: Bool[np.ndarray, "h w"],
-    *,
-    num_classes: int,
-) -> Consistency:
-    """Compare both maps, cut by `overlap`; `counted` and `band` are cut to the core likewise."""
-    return Consistency(
-        everywhere=agreement(reference, shifted, counted),
-        interior=agreement(reference, shifted, counted & ~band),
-        boundary=agreement(reference, shifted, counted & band),
-        classes=class_counts(reference, shifted, counted, num_classes=num_classes),
-    )
-
-
-def total_variation(
-    reference: Float[np.ndarray, "C h w"],
-    shifted: Float[np.ndarray, "C h w"],
-    counted: Bool[np.ndarray, "h w"],
-) -> Sums:
-    """Half the L1 distance of two distributions over classes, summed over counted pixels."""
-    for probabilities in (reference, shifted):
-        mass = probabilities.sum(0, dtype=np.float64)[counted]
-        if not np.allclose(mass, 1, atol=1e-2):  # half precision, summed over many classes
-            raise ValueError("no softmax over classes: values at a pixel do not sum to 1")
-    # class by class: a map of ADE20K in float64 would be hundreds of megabytes
-    distance = np.zeros(counted.shape)
-    for ours, theirs in zip(reference, shifted, strict=True):
-        distance += np.abs(np.subtract(ours, theirs, dtype=np.float64))
-    return Sums(float(distance[counted].sum()) / 2, int(np.count_nonzero(counted)))
-
-
-class FlipMap:
-    """Flips and visits at each place of the reference's frame, over images and shifts.
-
-    Both arrays add up: maps filled by several processes are merged by summing them.
-    """
-
-    def __init__(self, height: int, width: int) -> None:
-        self.flips = np.zeros((height, width), dtype=np.int64)
-        self.visits = np.zeros((height, width), dtype=np.int64)
-
-    def add(
-        self,
-        reference: Integer[np.ndarray, "h w"],
-        shifted: Integer[np.ndarray, "h w"],
-        counted: Bool[np.ndarray, "h w"],
-        core: Rectangle,
-    ) -> None:
-        """Count one image at one shift, as cut by `overlap` with the same core."""
-        flips, visits = cut(self.flips, core), cut(self.visits, core)
-        if not flips.shape == reference.shape == shifted.shape == counted.shape:
-            raise ValueError(
-                f"core {core} is of {flips.shape} pixels; maps are of "
-                f"{reference.shape}, {shifted.shape} and {counted.shape}"
-            )
-        flips += (reference != shifted) & counted
-        visits += counted
-
-    def mean(self) -> Float[np.ndarray, "H W"]:
-        """The share of visits that flip; NaN where nothing was counted."""
-        return divide(self.flips, self.visits)
+    shared = of_each((offset + first)[first == second])
+    return np.stack([shared, of_each(offset + first) + of_each(offset + second) - shared])
