@@ -87,6 +87,4 @@ def _annotations(
 
 def _average_precision(classes: Sequence[Matches], weights: np.ndarray) -> np.ndarray:
     """AP for each row of weights; NaN without ground truth inside."""
-    if not classes:
-        return np.full(len(weights), np.nan)
     return mean_average_precision(classes)(weights).mean(axis=1)

@@ -21,6 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 _RECALLS = np.linspace(0, 1, 101)
 _AT_ONCE = 2**16  # numbers: more would leave the cache of a core
 _TINY = np.finfo(np.float64).tiny  # for a denominator 0, whose numerator is 0 too
@@ -149,9 +150,13 @@ def _matches(cells: list[dict | None], thresholds: int) -> Matches:
 
 def mean_average_precision(classes: Sequence[Matches]) -> Statistic:
     """Mean over classes with truth, for each IoU threshold: [b, T]; AP is the mean over T."""
+    thresholds = len(classes[0].hit) if classes else len(IOU_THRESHOLDS)
+    known = [of_class for of_class in classes if of_class.truths.any()]
 
     def statistic(weights: Float[ndarray, "b n"]) -> Float[ndarray, "b T"]:
-        return _mean_of_known(np.stack([c.average_precision(weights) for c in classes], axis=-1))
+        if not known:
+            return np.full((len(weights), thresholds), np.nan)
+        return _mean_of_known(np.stack([c.average_precision(weights) for c in known], axis=-1))
 
     return statistic
 

@@ -1,0 +1,85 @@
+"""AP as a function of the shift: M(d) = AP, AP50, AP75, AP_S, AP_M, AP_L of the shifted views.
+
+    AP       mean over IoU .50:.95 and the classes with truth; AP50 and AP75 at one IoU
+    AP_S     of objects below 32^2 pixels of the original image, AP_M below 96^2, AP_L above
+
+The numbers are COCO's, https://github.com/cocodataset/cocoapi, with its 100 detections of a class
+in an image. Detections are moved back by the shift and matched with the same objects under every
+shift: those wholly inside the core, see `objects.py`. A figure without any truth is NaN.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from mmplugins.evaluation.inference.plan import Plan
+from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.predictions.coco import SIZES, matched
+from mmplugins.evaluation.statistics.remembered import remembered
+from mmplugins.evaluation.statistics.resampling import Statistic
+from mmplugins.evaluation.statistics.weighted import Matches, mean_average_precision
+from mmplugins.evaluation.tasks.objects import cores, found_in, truth_of
+
+MOST = 100
+ALL_IOUS = slice(None)
+# Range of areas and IoU thresholds of each figure.
+FIGURES = {
+    "AP": ("all", ALL_IOUS),
+    "AP50": ("all", slice(0, 1)),
+    "AP75": ("all", slice(5, 6)),
+    "AP_S": ("small", ALL_IOUS),
+    "AP_M": ("medium", ALL_IOUS),
+    "AP_L": ("large", ALL_IOUS),
+}
+
+ViewMatches = Mapping[str, Sequence[Matches]]  # of each class, by range of areas
+
+
+def match_views(
+    records: Sequence[Record],
+    plan: Plan,
+    kind: str = "box",
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[ViewMatches]:
+    """Matches in the reference and under each shift, for all figures.
+
+    Args:
+        records: one an image, with truth.
+        plan: of the views.
+        kind: "box" or "mask".
+        progress: told how many views are matched, and of how many.
+    """
+    inside, views = cores(records), []
+    truth = truth_of(records, kind, inside)
+    for view in range(1 + len(plan.shifts)):
+        found = found_in(records, plan, view, kind, inside)
+        views.append(matched(truth, found, kind, ranges=SIZES, most=MOST))
+        if progress:
+            progress(len(views), 1 + len(plan.shifts))
+    return views
+
+
+def average_precision(views: Sequence[ViewMatches], plan: Plan, kind: str) -> list[Measure]:
+    """The figures over shifts: first the reference, (0, 0), then every shift."""
+    by_range = {name: remembered(_of_views([view[name] for view in views])) for name in SIZES}
+    points = [(0, 0), *plan.shifts]
+
+    def figure(of_range: Statistic, ious: slice) -> Statistic:
+        return lambda weights: of_range(weights)[..., ious].mean(axis=-1)
+
+    return [
+        Measure("task", name, kind, "shift", points, figure(by_range[sizes], ious))
+        for name, (sizes, ious) in FIGURES.items()
+    ]
+
+
+def _of_views(views: Sequence[Sequence[Matches]]) -> Statistic:
+    statistics = [mean_average_precision(classes) for classes in views]
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b V T"]:
+        return np.stack([of_view(weights) for of_view in statistics], axis=1)
+
+    return statistic

@@ -1,0 +1,57 @@
+"""Records of detectors that are good at some things, without a model."""
+
+import numpy as np
+from detection_scenes import detections, with_masks
+
+from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.inference.record import Objects, Record
+
+SIZE = (192, 256)
+
+
+def plan_of(*shifts, mode="canvas", period=8, edge=0):
+    """One set of all shifts."""
+    return Plan(mode, (ShiftSet("some", tuple(shifts)),), period, divisor=8, edge=edge)
+
+
+def objects(generator, scene, count, classes=3, crowds=False):
+    """Boxes on whole pixels in the content, of all of COCO's sizes."""
+    top, left, bottom, right = scene.content
+    size = generator.choice([10, 40, 110], (count, 2)) + generator.integers(0, 8, (count, 2))
+    corner = generator.integers([left, top], [right, bottom] - size + 1)
+    boxes = np.concatenate([corner, corner + size], axis=1)
+    found = detections(boxes, np.ones(count), generator.integers(0, classes, count))
+    crowd = (generator.random(count) < 0.15) & crowds
+    return Objects(with_masks(found, (0, 0, *scene.view)), crowd, size.prod(axis=1).astype(float))
+
+
+def truthful(truth, shift, scene, generator):
+    """Finds what is there, wherever it is."""
+    return truth.found.shifted(*shift)
+
+
+def noisy(truth, shift, scene, generator):
+    """Finds most of what is there, more or less, and some things more."""
+    a = truth.found
+    kept = generator.random(len(a)) < 0.85
+    boxes = a.boxes[kept] + generator.integers(-4, 5, (kept.sum(), 4))
+    labels = np.where(generator.random(kept.sum()) < 0.1, 0, a.labels[kept])
+    more = generator.integers(0, 3)
+    corner = generator.integers(0, 100, (more, 2))
+    boxes = np.concatenate([boxes, np.concatenate([corner, corner + 30], axis=1)])
+    labels = np.concatenate([labels, generator.integers(0, 3, more)])
+    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 2)
+    found = detections(boxes, generator.random(len(boxes)), labels).shifted(*shift)
+    return with_masks(found, (0, 0, *scene.view))
+
+
+def records_of(plan, detector, *, images=6, seed=0, scale=(1.0, 1.0), count=8, **options):
+    """One record an image; `detector` is given truth, shift, scene and a generator."""
+    generator = np.random.default_rng(seed)
+    scene = plan.scene(*SIZE)
+    records = []
+    for image in range(images):
+        truth = objects(generator, scene, count, **options)
+        views = [detector(truth, shift, scene, generator) for shift in [(0, 0), *plan.shifts]]
+        records.append(Record(str(image), scene, scale, views, truth))
+    return records
