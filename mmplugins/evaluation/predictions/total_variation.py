@@ -29,6 +29,9 @@ class TotalVariation:
         core: what to compare, in the reference's frame.
         counted: which pixels of the core count.
         circular: whether views are rolled.
+
+    Raises:
+        ValueError: one class, which hosts do not take the softmax of, or a core of other pixels.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class TotalVariation:
         *,
         circular: bool = False,
     ) -> None:
+        if len(reference) == 1:
+            raise ValueError("logits of one class are no distribution over classes")
         self.core, self.circular = core, circular
         self.counted = counted.to(reference.device)
         self.reference = [_softmax(rows) for rows in self._rows(reference, (0, 0))]
