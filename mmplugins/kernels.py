@@ -14,14 +14,17 @@ Context = Callable[[Tensor], Tensor]
 
 
 def probabilities(
-    q: Float[Tensor, "B h N d"],
+    q: Float[Tensor, "B h M d"],
     k: Float[Tensor, "B h N d"],
     *,
     bias: LogitBias | None = None,
     mask: Bool[Tensor, "_ 1 _ N"] | None = None,
     rows: slice = slice(None),
 ) -> Float[Tensor, "B h n N"]:
-    """softmax(q k^T / sqrt(d) + bias) where `mask` is True, in fp32 or better, of some `rows`."""
+    """softmax(q k^T / sqrt(d) + bias) where `mask` is True, in fp32 or better, of some `rows`.
+
+    All tokens are keys; queries, with their rows of bias and mask, may be fewer.
+    """
     precise = torch.promote_types(q.dtype, torch.float32)
     logits = (q[:, :, rows] * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
     if bias is not None:

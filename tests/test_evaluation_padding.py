@@ -3,6 +3,7 @@
 import copy
 from contextlib import nullcontext
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,9 +15,12 @@ from mmengine.model import BaseModule
 from test_detr import config
 
 from mmplugins.engine.inputs import InputError
+from mmplugins.evaluation.features.affinity import IGNORE
 from mmplugins.evaluation.features.levels import watching
+from mmplugins.evaluation.features.pairs import affinity_sums
 from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.visualise.record import recording
 
 STRIDE, HEIGHT, WIDTH = 8, 32, 44  # the last cell of a row is half filled
 PLAN = Plan(
@@ -129,6 +133,28 @@ def test_conditional_detr_is_exact_too(build):
 def test_a_learned_table_is_not_exact(build):
     told = errors(build("mmplugins.DETR", [dict(type="LearnedAPE")]), masked=True)
     assert min(told[name] for name in ("encoder.0", "encoder.1", "boxes")) > 1e-3
+
+
+def test_affinity_is_the_same_wherever_the_content_lies(build):
+    """Layers of an encoder, whose attention reads patches of the content alone."""
+    model, pictures = build("mmplugins.DETR", [dict(type="SaPE2")]), views()
+    labels = torch.randint(0, 3, (HEIGHT // STRIDE, WIDTH // STRIDE + 1)).long()
+    labels = labels.repeat_interleave(STRIDE, 0).repeat_interleave(STRIDE, 1)[:, :WIDTH]
+    valid = PLAN.valid(HEIGHT, WIDTH)
+    with watching(model) as levels, recording(model) as inputs, padding_told(model, valid):
+        model(pictures, samples(pictures, (HEIGHT, WIDTH)), mode="predict")
+    sums = []
+    for view, content in enumerate(valid):
+        known = torch.full(content.shape, IGNORE)
+        known[content] = labels.flatten()
+        maps = {name: level[view] for name, level in levels.items()}
+        sums.append(affinity_sums(model, maps, inputs, known.numpy(), image=view))
+    kinds = ("cosine", "attention", "bias")
+    names = [f"affinity/encoder.{layer}/{kind}" for layer in (0, 1) for kind in kinds]
+    assert list(sums[0]) == names
+    for name in names:
+        assert sums[0][name][1, :2].all()
+        assert all(np.array_equal(sums[0][name], other[name]) for other in sums[1:])
 
 
 @pytest.mark.parametrize(("kind", "encodings"), DETECTORS)

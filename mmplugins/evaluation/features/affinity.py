@@ -10,95 +10,76 @@ https://arxiv.org/abs/2505.09466 makes the claim; the area is that of Mann and W
 
 import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.stats import rankdata
+from jaxtyping import Bool, Float, Integer
 
-IGNORE = 255
+from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.statistics.resampling import ratio_of_sums
 
-
-@dataclass(frozen=True)
-class Affinity:
-    """Sums of one image, by bin of distances; `+` adds images.
-
-    Attributes:
-        wins: pairs of pairs (one class, two classes) in which the first has the larger value, ties
-            as a half.
-        pairs: all pairs of pairs.
-    """
-
-    wins: np.ndarray
-    pairs: np.ndarray
-
-    def __add__(self, other: "Affinity") -> "Affinity":
-        return Affinity(self.wins + other.wins, self.pairs + other.pairs)
-
-    @property
-    def auroc(self) -> np.ndarray:
-        """By bin; NaN where there was nothing to compare."""
-        with np.errstate(invalid="ignore"):
-            return self.wins / self.pairs
+IGNORE = 255  # no class is known
+BACKGROUND = -1  # the absence of all classes, and none itself
+EDGES = (0, 4, 8, math.inf)  # bins of distance in patches, the upper edge included
+PREFIX = "affinity/"
 
 
 def affinity(
-    values: np.ndarray, labels: np.ndarray, *, edges: Sequence[float] = (0, 4, 8, math.inf)
-) -> Affinity:
+    values: Float[np.ndarray, "n n"],
+    labels: Integer[np.ndarray, " n"],
+    places: Integer[np.ndarray, "n 2"],
+    *,
+    readable: Bool[np.ndarray, "n n"] | None = None,
+    edges: Sequence[float] = EDGES,
+) -> Float[np.ndarray, "2 bins"]:
     """Count, for one image, how well `values` tell pairs of one class from pairs of two.
 
     Args:
-        values: [N, N] for query and key, N = h w patches in row-major order.
-        labels: [h, w] class of each patch; those of class 255 have none.
-        edges: bins of the distance between two patches, in patches, the upper edge included.
+        values: of query and key.
+        labels: class of each patch; pairs with `IGNORE` and of twice `BACKGROUND` do not count.
+        places: (y, x) of each patch.
+        readable: pairs that have a value; all without.
+        edges: of bins of distance.
+
+    Returns:
+        Pairs of pairs (one class, two classes) in which the first has the larger value, ties as a
+        half; and all of them.
 
     Raises:
-        ValueError: values and labels of different numbers of patches, or edges that do not rise.
+        ValueError: edges that do not rise.
     """
-    height, width = labels.shape
-    if values.shape != (height * width,) * 2:
-        raise ValueError(
-            f"values of {values.shape} do not belong to {height} x {width} labelled patches"
-        )
     if not all(low < high for low, high in itertools.pairwise(edges)):
         raise ValueError(f"edges of bins must rise: {tuple(edges)}")
-    y, x = np.divmod(np.arange(height * width), width)
-    known = labels.ravel() != IGNORE
-    asked = known[:, None] & known[None, :] & ~np.eye(height * width, dtype=bool)
-    distance = np.hypot(y[:, None] - y, x[:, None] - x)
-    same = labels.ravel()[:, None] == labels.ravel()
-    counts = [
-        _count(values[inside], same[inside])
-        for low, high in itertools.pairwise(edges)
-        for inside in [asked & (low < distance) & (distance <= high)]
+    known, empty = labels != IGNORE, labels == BACKGROUND
+    asked = known[:, None] & known & ~(empty[:, None] & empty) & ~np.eye(len(labels), dtype=bool)
+    if readable is not None:
+        asked &= readable
+    distance = np.hypot(*(places[:, None] - places).transpose(2, 0, 1))
+    same = labels[:, None] == labels
+    bins = [
+        asked & (low < distance) & (distance <= high) for low, high in itertools.pairwise(edges)
     ]
-    wins, pairs = zip(*counts, strict=True)
-    return Affinity(np.array(wins), np.array(pairs))
+    return np.array([_count(values[inside & same], values[inside & ~same]) for inside in bins]).T
 
 
-def patch_labels(labels: np.ndarray, patch: int, *, purity: float = 0.75) -> np.ndarray:
-    """Class of each patch of a label map; 255 where no class covers the part `purity` of it.
+def affinity_measures(images: Sequence[Mapping[str, np.ndarray]]) -> list[Measure]:
+    """AUROC of every value and bin of `EDGES`, from the sums of each image.
 
-    The last row and column of patches may stick out: what is outside has no class.
-
-    Raises:
-        ValueError: a purity of which two classes could both have enough.
+    Sums are found under `affinity/PART`; an image that has none counts nothing.
     """
-    if not 0.5 <= purity <= 1:
-        raise ValueError(f"purity is a part from 0.5 to 1, not {purity}")
-    height, width = labels.shape
-    labels = np.pad(labels, ((0, -height % patch), (0, -width % patch)), constant_values=IGNORE)
-    cells = labels.reshape(labels.shape[0] // patch, patch, labels.shape[1] // patch, patch)
-    cells = cells.transpose(0, 2, 1, 3).reshape(-1, patch * patch)
-    out = np.full(len(cells), IGNORE, labels.dtype)
-    for each in np.unique(labels[labels != IGNORE]):
-        share = (cells == each).mean(1)
-        out[(share >= purity) & (share > 0.5)] = each
-    return out.reshape(labels.shape[0] // patch, labels.shape[1] // patch)
+    names = dict.fromkeys(name for sums in images for name in sums if name.startswith(PREFIX))
+    points = [f"{low}-{high}" for low, high in itertools.pairwise(EDGES)]
+    nothing = np.zeros((2, len(points)))
+    measures = []
+    for name in names:
+        wins, pairs = np.stack([sums.get(name, nothing) for sums in images], axis=-1)
+        part, statistic = name.removeprefix(PREFIX), ratio_of_sums(wins, pairs)
+        measures.append(Measure("affinity", "AUROC", part, "distance", points, statistic))
+    return measures
 
 
-def _count(values: np.ndarray, same: np.ndarray) -> tuple[float, float]:
-    """Wins of the values of `same` over the others, and comparisons."""
-    alike, unlike = int(same.sum()), int((~same).sum())
-    ranks = rankdata(values)[same].sum() if alike else 0.0
-    return ranks - alike * (alike + 1) / 2, float(alike * unlike)
+def _count(alike: Float[np.ndarray, " a"], unlike: Float[np.ndarray, " b"]) -> tuple[float, float]:
+    """Wins of `alike` over `unlike`, and comparisons."""
+    alike, unlike = np.sort(alike), np.sort(unlike)
+    below, not_above = (np.searchsorted(unlike, alike, side).sum() for side in ("left", "right"))
+    return (below + not_above) / 2, float(len(alike) * len(unlike))
