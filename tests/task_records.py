@@ -31,16 +31,17 @@ def truthful(truth, shift, scene, generator):
 
 
 def noisy(truth, shift, scene, generator):
-    """Finds most of what is there, more or less, and some things more."""
+    """Finds most of what is there, more or less, and some things more, all in the content."""
     a = truth.found
     kept = generator.random(len(a)) < 0.85
     boxes = a.boxes[kept] + generator.integers(-4, 5, (kept.sum(), 4))
     labels = np.where(generator.random(kept.sum()) < 0.1, 0, a.labels[kept])
     more = generator.integers(0, 3)
-    corner = generator.integers(0, 100, (more, 2))
+    top, left, bottom, right = scene.content
+    corner = generator.integers([left, top], [right - 30, bottom - 30], (more, 2))
     boxes = np.concatenate([boxes, np.concatenate([corner, corner + 30], axis=1)])
+    boxes = boxes.clip([left, top] * 2, [right, bottom] * 2)
     labels = np.concatenate([labels, generator.integers(0, 3, more)])
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 2)
     found = detections(boxes, generator.random(len(boxes)), labels).shifted(*shift)
     return with_masks(found, (0, 0, *scene.view))
 
