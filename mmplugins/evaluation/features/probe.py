@@ -24,6 +24,7 @@ from mmplugins.evaluation.statistics.resampling import Statistic, ratio_of_sums
 
 CELLS = 32  # of an image and level
 PREFIX = "probe/"
+CONTENT_FREE = ("constant", "noise")
 RIDGE = 1e-3
 
 Sample = tuple[Float[Tensor, "n C"], Float[Tensor, "n 2"]]  # features, places
@@ -136,6 +137,31 @@ def probe_measures(sums: Sequence[Mapping[str, np.ndarray]], *, seed: int = 0) -
         level = name.removeprefix(PREFIX)
         measures.append(Measure("feature", "POS-R2", level, "none", ("all",), statistic))
     return measures
+
+
+def content_free_measures(known: Mapping[str, np.ndarray]) -> list[Measure]:
+    """POS-R2 on pictures that show nothing, constant or noise: place without any content.
+
+    Args:
+        known: R^2 by name, constant/LEVEL and noise/LEVEL.
+    """
+    measures = []
+    for name, value in known.items():
+        kind, _, level = name.partition("/")
+        if kind in CONTENT_FREE:
+            statistic = _fixed(value.item())
+            metric = f"POS-R2 {kind}"
+            measures.append(Measure("feature", metric, level, "none", ("all",), statistic))
+    return measures
+
+
+def _fixed(value: float) -> Statistic:
+    """Of no image of the dataset: undefined, without interval, on resamples of these."""
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b 1"]:
+        return np.where((weights == 1).all(1, keepdims=True), value, np.nan)
+
+    return statistic
 
 
 def _r2(samples: Sequence[Sample], ridge: float, seed: int) -> Statistic:

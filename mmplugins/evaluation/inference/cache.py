@@ -5,9 +5,11 @@ records only, and one that follows does the rest. `key.json` says what the recor
 of something else is refused and left as it is. Files hold arrays alone, no code.
 """
 
+import hashlib
 import io
 import json
 import os
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -35,7 +37,7 @@ class Cache:
 
     def __init__(self, folder: Path, key: Mapping):
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "images").mkdir(parents=True, exist_ok=True)
         key, file = json.loads(json.dumps(key)), folder / KEY
         if file.is_file():
             before = json.loads(file.read_text())
@@ -49,21 +51,23 @@ class Cache:
         else:
             write(file, json.dumps(key, indent=1).encode())
 
-    def __contains__(self, index: int) -> bool:
-        return self._file(index).is_file()
+    def __contains__(self, image: str) -> bool:
+        return self._file(image).is_file()
 
-    def __setitem__(self, index: int, record: Record) -> None:
+    def __setitem__(self, image: str, record: Record) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **arrays_of(record))
-        write(self._file(index), buffer.getvalue())
+        write(self._file(image), buffer.getvalue())
 
-    def __getitem__(self, index: int) -> Record:
-        """The record of an image by its number.
+    def __getitem__(self, image: str) -> Record:
+        """The record of an image.
 
         Raises:
-            InputError: its file was damaged.
+            InputError: there is none, or its file was damaged.
         """
-        file = self._file(index)
+        file = self._file(image)
+        if not file.is_file():
+            raise InputError(f"{self.folder} has no record of image {image}: run it to its end")
         try:
             with np.load(file, allow_pickle=False) as arrays:
                 return record_of(dict(arrays))
@@ -80,8 +84,10 @@ class Cache:
         with np.load(file, allow_pickle=False) as arrays:
             return dict(arrays)
 
-    def _file(self, index: int) -> Path:
-        return self.folder / f"{index:06}.npz"
+    def _file(self, image: str) -> Path:
+        """Named after the image, whatever its id is made of."""
+        digest = hashlib.sha256(image.encode()).hexdigest()[:12]
+        return self.folder / "images" / f"{re.sub(r'[^A-Za-z0-9]+', '-', image)[-40:]}-{digest}.npz"
 
 
 def write(file: Path, content: bytes) -> None:

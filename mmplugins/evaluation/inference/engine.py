@@ -121,10 +121,13 @@ class Engine:
             for start in range(0, len(views), self.batch_size):
                 part = slice(start, start + self.batch_size)
                 samples = self.run(views[part], valid and valid[part], scene)
-                for row, sample in enumerate(samples):
-                    maps = {name: each[row] for name, each in levels.items()}
-                    yield Seen(maps, layers if start + row == 0 else {}, sample)
+                first = dict(layers) if start == 0 else {}
                 layers.clear()
+                # All at once: whoever is given one may let the model run in between.
+                yield from [
+                    Seen({n: level[row] for n, level in levels.items()}, first, sample)
+                    for row, sample in enumerate(samples)
+                ]
 
     def run(
         self, views: Sequence[Tensor], valid: Sequence[Tensor] | None, scene: Scene
