@@ -158,6 +158,16 @@ class TestMarkdown:
         assert len([line for line in lines if line.startswith("| PC")]) == 1
         assert not [line for line in lines if "FEE" in line]
 
+    def test_has_a_column_for_the_reference(self):
+        values = mean([0.4] * IMAGES).then(
+            "AP", "shift", [(0, 0), (0, 16)], lambda found: found * [1, 0.5]
+        )
+        rest = values.then("AP rPS", "set", ["pgrid"], lambda found: 100 * found[:, 1:] / 0.4)
+        lines = self.table(values, rest)
+        assert "| metric | part | reference | pgrid |" in lines
+        assert "| AP ↑ % | box | 40.0 [40.0, 40.0] |  |" in lines
+        assert "| AP rPS ↑ | box |  | 50 [50, 50] |" in lines
+
     def test_leaves_out_what_is_undefined(self):
         nothing = mean([0.5] * IMAGES).then("PC", "set", ["pgrid"], lambda found: found * math.nan)
         assert "| PC ↑ % | box | - |" in self.table(nothing)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmplugins.evaluation.measures import Measure
-from mmplugins.evaluation.results.rows import Row, estimate_all, from_json, rows, to_json
+from mmplugins.evaluation.results.rows import Finding, Row, estimate_all, from_json, rows, to_json
+from mmplugins.evaluation.results.sets import over_sets
 from mmplugins.evaluation.statistics.intervals import band, interval
 from mmplugins.evaluation.statistics.resampling import ratio_of_sums
 
@@ -30,6 +31,15 @@ class TestRows:
             ("pgrid", None, None, ()),
             ("sub", None, None, ()),
         ]
+
+    def test_of_no_shift_are_the_reference(self, generator):
+        over_shifts = curve(generator)[0].then(
+            "AP", "shift", [(0, 0), (0, 16)], lambda values: values[:, :2]
+        )
+        reference, shifted = rows(estimate_all([[over_shifts]], BOOTSTRAP), PLAN)
+        assert (reference.point, reference.dy, reference.dx) == ("reference", 0, 0)
+        assert (reference.kind, reference.sets) == (None, ())
+        assert (shifted.point, shifted.kind) == (None, "position")
 
     def test_hold_interval_and_band_of_their_point(self, generator):
         (finding, _) = estimate_all([curve(generator)], BOOTSTRAP)
@@ -70,6 +80,40 @@ class TestRows:
         [row] = rows(estimate_all([[replace(mean([0] * IMAGES), statistic=nothing)]], BOOTSTRAP))
         assert math.isnan(row.value)
         assert row.undefined == BOOTSTRAP.count
+
+
+class TestOverSets:
+    def test_is_the_mean_that_a_measure_of_its_own_would_be(self, generator):
+        over_shifts, of_its_own = curve(generator)
+        [found] = over_sets(estimate_all([[over_shifts]], BOOTSTRAP), PLAN)
+        [expected] = estimate_all([[of_its_own]], BOOTSTRAP)
+        assert found.measure.key[:-1] == expected.measure.key[:-1]
+        for row, other in zip(rows([found]), rows([expected]), strict=True):
+            assert row.point == other.point
+            assert (row.value, row.low, row.high) == pytest.approx(
+                (other.value, other.low, other.high), rel=1e-12
+            )
+        ones = np.ones((1, IMAGES))
+        np.testing.assert_allclose(found.measure.statistic(ones)[0], found.estimate.value)
+
+    def test_leaves_out_what_is_told_of_already(self, generator):
+        findings = estimate_all([curve(generator)], BOOTSTRAP)
+        assert over_sets(findings, PLAN) == []
+        reference = replace(
+            findings[0].measure,
+            points=[(0, 0), *PLAN.shifts[1:]],  # as many, one of them the reference
+        )
+        assert over_sets([Finding(reference, findings[0].estimate)], PLAN) == []
+
+    def test_is_of_sets_whose_shifts_a_curve_has(self, generator):
+        whole = len(PLAN.sets[0].shifts)
+        part = curve(generator)[0].then(
+            "PC", "shift", PLAN.shifts[:whole], lambda values: values[:, :whole]
+        )
+        [found] = over_sets(estimate_all([[part]], BOOTSTRAP), PLAN)
+        assert found.measure.points == ("pgrid",)
+        few = part.then("PC", "shift", PLAN.shifts[:3], lambda values: values[:, :3])
+        assert over_sets(estimate_all([[few]], BOOTSTRAP), PLAN) == []
 
 
 class TestEstimateAll:

@@ -1,7 +1,7 @@
 """How numbers of each metric are read: which way is good, in what unit, and of how many digits."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -44,35 +44,62 @@ class Reading:
         return f"{self.text(value)} [{self.text(low)}, {self.text(high)}]"
 
 
+def _share(says: str, **options: bool) -> Reading:
+    return Reading(says, "up", percent=True, **options)
+
+
+def _error(says: str, **options: bool) -> Reading:
+    return Reading(f"{says}: 0 is exact", "down", **options)
+
+
 READINGS = {
     "FEE": Reading("relative error of features: 0 is exact, √2 is chance", "down", headline=False),
+    "dFEE": Reading("error that a block adds to its features", "down", headline=False),
     "FES": Reading("skill of features: 1 is exact, 0 is chance", "up"),
-    "RET@1": Reading(
-        "patches found again among all: 100 is exact", "up", percent=True, headline=False
-    ),
-    "EQ-dB": Reading("features, -20 log10 of their error: more is better", "up", headline=False),
-    "POS-R2": Reading("absolute position read out of features: 0 is none"),
-    "LEE": Reading("Lie derivative: 0 is exact", "down", headline=False),
-    "AUROC": Reading("same class told from different class: 50 is chance", "up", percent=True),
-    "PC": Reading("objects found again: 100 is exact", "up", percent=True),
-    "mAISC": Reading("masks found again at IoU 0.9: 100 is exact", "up", percent=True),
-    "matched IoU": Reading("overlap of matched objects: 100 is exact", "up", percent=True),
-    "sAP": Reading("AP of one view against the other: 100 is exact", "up", percent=True),
-    "mASSC": Reading("pixels of the same class: 100 is exact", "up", percent=True),
-    "self-mIoU": Reading("mIoU of one view against the other: 100 is exact", "up", percent=True),
-    "CD": Reading("drift of centres over the size of objects: 0 is exact", "down"),
-    "SRD": Reading("drift of sizes and aspects, in logarithms: 0 is exact", "down"),
-    "SD": Reading("drift of scores: 0 is exact", "down"),
+    "RET@1": _share("patches found again among all: 100 is exact", headline=False),
+    "EQ-dB": Reading("-20 log10 of the error of features: more is better", "up", headline=False),
+    "POS-R2": Reading("absolute position read out of features: 0 is none, 1 is all"),
+    "LEE": _error("Lie derivative of features", headline=False),
+    "AUROC": _share("same class told from different class: 50 is chance, 100 is best"),
+    "PC": _share("objects found again: 100 is exact"),
+    "mAISC": _share("objects found again at IoU 0.9: 100 is exact"),
+    "mIoU_match": _share("overlap of matched objects: 100 is exact"),
+    "CD": _error("drift of centres, of the root of the area"),
+    "CD_px": _error("drift of centres in pixels", headline=False),
+    "SRD": _error("drift of width and height, in logarithms"),
+    "SD": _error("drift of scores"),
+    "SD_bias": Reading("mean change of scores: 0 is exact", headline=False),
     "FR": Reading("objects lost under some shift: 0 is exact", "down", percent=True),
-    "TV": Reading("total variation of class probabilities: 0 is exact", "down"),
-    "AP": Reading("average precision: 100 is best", "up", percent=True),
-    "mIoU": Reading("mean IoU: 100 is best", "up", percent=True),
-    "rPS": Reading("mean under shift, percent of unshifted: 100 loses nothing", "up"),
+    "sAP": _share("AP of one view against the other: 100 is exact"),
+    "mASSC": _share("pixels of the same class: 100 is exact"),
+    "self-mIoU": _share("mIoU of one view against the other: 100 is exact"),
+    "TV": _error("total variation of class probabilities"),
+    "AP": _share("average precision: 100 is best"),
+    "mIoU": _share("mean IoU: 100 is best"),
+    "zone AP": _share("average precision by place, border to centre"),
+    "zone mIoU": _share("mean IoU by place, border to centre"),
+    "placed zone": _share("of the same content, put into each place", headline=False),
+    "unmoved zone": _share("of the same content, where it was", headline=False),
+    "zone effect": _share("placed less unmoved: 0 is exact"),
 }
-UNKNOWN = Reading("")
+# What a curve or a row of zones comes to, after the metric's name.
+NUMBERS: dict[str, dict] = {
+    "mean": dict(says="mean under shift"),
+    "min/M(0)": dict(says="what the worst shift leaves: 100 loses nothing", percent=True),
+    "rPS": dict(says="mean under shift, percent of unshifted", percent=False),
+    "delta": dict(says="mean change by a shift: 0 is exact", headline=False),
+    "std": dict(says="spread over shifts: 0 is exact", good="down", headline=False),
+    "min": dict(says="under the worst shift", headline=False),
+    "AUC-shift": dict(says="area under the curve, of unshifted", headline=False),
+    "variance": dict(says="variance of percentages: 0 is even", good="down", percent=False),
+}
 
 
 def reading(metric: str) -> Reading:
     """Of a metric; variants such as AP50 are read as what they start with."""
+    base, _, number = metric.rpartition(" ")
+    if number in NUMBERS:
+        read = replace(reading(base), **NUMBERS[number])
+        return replace(read, headline=read.headline and base in READINGS)
     known = [name for name in READINGS if metric.startswith(name)]
-    return READINGS[max(known, key=len)] if known else UNKNOWN
+    return READINGS[max(known, key=len)] if known else Reading("")

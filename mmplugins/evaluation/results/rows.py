@@ -18,6 +18,7 @@ from mmplugins.evaluation.statistics.intervals import band, interval
 from mmplugins.evaluation.statistics.resampling import Bootstrap, Estimate
 
 CONFIDENCE = 0.95  # of all intervals and bands
+REFERENCE = "reference"  # the unshifted view among shifts
 Track = Callable[[Sequence], Iterable]  # goes through a sequence, and may show how far it is
 T = TypeVar("T")
 
@@ -39,10 +40,10 @@ class Row:
         metric: its name.
         part: of the model or the data.
         axis: what the measure's points are.
-        point: name of this one; None for a shift.
+        point: name of this one; None for a shift, but `reference` for (0, 0).
         dy: of a shift, in pixels down.
         dx: likewise to the right.
-        kind: position, aliasing or mixed, of a shift.
+        kind: position, aliasing or mixed, of a shift other than (0, 0).
         sets: of shifts that this one is in.
         value: NaN where undefined.
         low: of the interval.
@@ -139,7 +140,8 @@ def _rows(finding: Finding, plan: Plan | None) -> list[Row]:
     for at, point in enumerate(measure.points):
         name, (dy, dx), kind, sets = point, (None, None), None, ()
         if measure.axis == "shift":
-            name, (dy, dx), kind = None, point, kind_of(point, plan.period)
+            (dy, dx), name = point, None if any(point) else REFERENCE
+            kind = kind_of(point, plan.period) if any(point) else None
             sets = tuple(group.name for group in plan.sets if point in group.shifts)
         row = Row(
             **dict(level=measure.level, metric=measure.metric, part=measure.part),

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.files import Results
 from mmplugins.evaluation.results.readings import reading
-from mmplugins.evaluation.results.rows import CONFIDENCE, Row
+from mmplugins.evaluation.results.rows import CONFIDENCE, REFERENCE, Row
 from mmplugins.evaluation.statistics.intervals import covers
 
-CURVES = ("shift", "border")  # axes of too many points for a table
+CURVES = ("shift", "border", "block", "class")  # axes of too many points for a table
+NUMBERS = ("set", "shift", "none")  # one table: of sets, of the reference, and of all shifts
 
 
 def summary(results: Results) -> str:
@@ -21,8 +22,8 @@ def summary(results: Results) -> str:
         f"{first.images} images; {CONFIDENCE:.0%} intervals in brackets ({covers(first.runs)}); "
         "↑ more is better, ↓ less is better; % is times 100.",
     ]
-    for (level, axis), group in _grouped(headline, lambda row: (row.level, row.axis)):
-        lines += ["", f"## {level}, by {axis}", "", *_values(group)]
+    for title, group in _grouped(headline, _table_of):
+        lines += ["", f"## {title}", "", *_values(group)]
     if differences := [each for each in results.differences if _is_headline(each.row)]:
         lines += ["", f"## {results.name} less others", "", *_differences(differences)]
     if noise := [each for each in results.noise if _is_headline(each.row)]:
@@ -31,7 +32,12 @@ def summary(results: Results) -> str:
 
 
 def _is_headline(row: Row) -> bool:
-    return row.axis not in CURVES and reading(row.metric).headline
+    in_table = row.axis not in CURVES or row.point == REFERENCE
+    return in_table and reading(row.metric).headline
+
+
+def _table_of(row: Row) -> str:
+    return row.level if row.axis in NUMBERS else f"{row.level}, by {row.axis}"
 
 
 def _grouped(things: Iterable, key: Callable) -> list[tuple]:
