@@ -1,5 +1,6 @@
 """Feature levels of the hosts' own models, and errors that follow from what they are made of."""
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config, ConfigDict
@@ -15,6 +16,7 @@ from mmplugins.evaluation.features.levels import (
     token_layers,
     watching,
 )
+from mmplugins.evaluation.features.lie import lie_sums
 from mmplugins.evaluation.shifts import Frame
 
 pytest.importorskip("mmdet")
@@ -114,6 +116,16 @@ def test_each_pass_fills_the_levels_anew(model):
             assert list(levels) == list(own)
             assert all(torch.equal(levels[name], own[name]) for name in own)
             assert not any(level.requires_grad for level in levels.values())
+
+
+@pytest.mark.parametrize("model", ["mmseg"], indirect=True)
+def test_every_level_has_a_lie_derivative(model):
+    built = model([])
+    x = torch.nn.functional.interpolate(torch.randn(1, 3, 6, 8), VIEW, mode="bicubic")
+    sums = lie_sums(lambda view: feature_levels(built, view, samples(built)), x)
+    strides = level_strides(levels_of(built, x), VIEW)
+    assert list(sums) == [f"lie/{name}" for name, stride in strides.items() if stride]
+    assert all(np.isfinite(each).all() and (each > 0).all() for each in sums.values())
 
 
 @pytest.mark.parametrize("model", ["mmseg"], indirect=True)
