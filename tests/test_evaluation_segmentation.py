@@ -202,23 +202,26 @@ def test_without_truth_there_is_no_task_and_every_pixel_counts():
 
 
 def test_a_flip_is_counted_where_the_content_is():
-    plan, labels = plan_of("canvas", [(8, 0), (3, -2)]), np.zeros((128, 64), int)
+    plan, labels = plan_of("canvas", [(8, 0), (3, -2)]), np.zeros((96, 64), int)
     record = record_of(plan, labels)
     top, left, *_ = record.scene.content
-    record.views[1, top + 8 + 101, left + 20] = 1
-    record.views[2, top + 3 + 101, left - 2 + 20] = 1
-    record.views[2, top + 3 + 100, left - 2 + 20] = 1
+    record.views[1, top + 8 + 91, left + 20] = 1
+    record.views[2, top + 3 + 91, left - 2 + 20] = 1
+    record.views[2, top + 3 + 92, left - 2 + 20] = 1
     expected = np.zeros((64, 64))
-    expected[50, 20] = 3 / 4  # three of two pixels under two shifts
+    expected[61, 20] = 3 / 4  # the centres of rows 91 and 92 of 96 lie in it, under two shifts
     np.testing.assert_array_equal(flip_map([image_sums(record, plan, CLASSES)]), expected)
 
 
 @given(st.sampled_from(MODES), st.integers(40, 90), st.integers(40, 90), st.integers(0, 9))
 def test_flip_maps_hold_every_flip_once_whatever_the_size(mode, height, width, seed):
     plan, rng = plan_of(mode, edge=1), np.random.default_rng(seed)
-    record = record_of(
-        plan, pieces(seed, height, width), lambda view: rng.integers(0, CLASSES, view.shape)
-    )
+    labels = pieces(seed, height, width)
+
+    def model(view):
+        return rng.integers(0, CLASSES, view.shape)
+
+    record = record_of(plan, labels, model, truth=ignoring(labels))
     sums = image_sums(record, plan, CLASSES)
     agreed, pixels = sums["agreed"].sum((1, 2))
     assert sums["flips"].sum((1, 2)).tolist() == [pixels - agreed, pixels]
