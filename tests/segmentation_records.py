@@ -5,8 +5,10 @@ import torch
 
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.tasks.segmentation import image_sums, segmentation_measures
 
 CLASSES, IGNORED, OUTSIDE = 5, 255, 4
+NAMES = ["sky", "road", "tree", "person", "outside"]
 MODES = ("roll", "window", "canvas", "masked_canvas")
 SHIFTS = ((8, 0), (0, -8), (-4, 4), (3, 5), (1, -2))
 
@@ -38,3 +40,14 @@ def record_of(plan, labels, model=lambda view: view, *, truth=None, sums=None):
         truth=None if truth is None else views_of(plan, truth, IGNORED)[0],
         sums=sums or {},
     )
+
+
+def values(records, plan, weights=None):
+    """The values of every measure, by its name."""
+    sums = [image_sums(record, plan, CLASSES) for record in records]
+    measures = segmentation_measures(sums, plan, NAMES)
+    assert len({measure.key for measure in measures}) == len(measures)
+    weights = np.ones((1, len(records))) if weights is None else np.array([weights], float)
+    found = {measure.metric: measure.statistic(weights)[0] for measure in measures}
+    assert {m.metric: len(m.points) for m in measures} == {m: len(v) for m, v in found.items()}
+    return found

@@ -5,8 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from segmentation_records import CLASSES, IGNORED, MODES, pieces, plan_of, record_of
-from test_evaluation_segmentation import values
+from segmentation_records import CLASSES, IGNORED, MODES, pieces, plan_of, record_of, values
 
 SHIFTS = ((8, 0), (-3, 4), (0, -7))
 ZONES = 5

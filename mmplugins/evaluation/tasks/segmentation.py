@@ -12,7 +12,8 @@ roads below. So canvases are asked the counterfactual: the same content, put int
     effect    placed - unmoved: what it is worth to lie there
 
 Departures: zones of the reference count all content that it shows, not only the core, which in
-mode window ends before the border that zones are about.
+mode window ends before the border that zones are about. A zone without pixels is NaN, and so is
+the variance then.
 """
 
 from collections.abc import Sequence
