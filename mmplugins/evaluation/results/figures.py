@@ -54,8 +54,10 @@ def curves(rows: Sequence[Row], title: str, *, period: int) -> Figure:
     styles = _styles([row.part for row in rows])
     for axes, name in zip(panels, sets, strict=True):
         own = [row for row in rows if name in row.sets]
-        for part, style in styles.items():
-            _curve(axes, [row for row in own if row.part == part], read, part, style)
+        for number, (part, style) in enumerate(styles.items()):
+            lines = [row for row in own if row.part == part]
+            size = max(4, 11 - 3 * number)  # so that equal lines can be seen
+            _curve(axes, lines, read, part, style, size)
         for row in rows:
             if row.point == REFERENCE:
                 colour, _ = styles[row.part]
@@ -140,7 +142,12 @@ def label(metric: str, read: Reading) -> str:
 
 
 def _curve(
-    axes: Axes, rows: Sequence[Row], read: Reading, part: str, style: tuple[str, str]
+    axes: Axes,
+    rows: Sequence[Row],
+    read: Reading,
+    part: str,
+    style: tuple[str, str],
+    size: float,
 ) -> None:
     colour, marker = style
     sizes = np.array([_size(row) for row in rows])
@@ -152,14 +159,14 @@ def _curve(
     )
     axes.fill_between(each, lowest, highest, color=colour, alpha=0.15, lw=0)
     axes.plot(sizes, values, marker, color=colour, ms=3, alpha=0.5, mew=0)
-    axes.plot(each, means, marker=marker, color=colour, ms=6, lw=1.8, label=part)
+    axes.plot(each, means, marker=marker, color=colour, ms=size, lw=size / 4, label=part)
 
 
 def _sizes(axes: Axes, sizes: Sequence[float], period: int) -> None:
-    """Octaves of sizes in pixels, and a thin line at each multiple of the period among them."""
+    """Octaves of sizes in pixels, and thin lines at multiples of the period up to the largest."""
     axes.set_xscale("log", base=2)
-    low, high = sizes[0] / 2**0.15, sizes[-1] * 2**0.15
-    for multiple in np.arange(1, high // period + 1) * period:
+    low, high = sizes[0] / 2**0.2, sizes[-1] * 2**0.2
+    for multiple in np.arange(1, np.ceil(sizes[-1] / period) + 1) * period:
         axes.axvline(multiple, color="#999999", lw=0.6, zorder=0)
     octaves = 2.0 ** np.arange(np.ceil(np.log2(low)), np.floor(np.log2(high)) + 1)
     axes.xaxis.set_major_locator(FixedLocator(octaves))

@@ -52,7 +52,7 @@ def write_results(path: Path, results: Results) -> None:
         "origin": results.origin,
         **{part: [to_json(each) for each in getattr(results, part)] for part in PARTS},
     }
-    write(path, json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False).encode())
+    write(path, json.dumps(content, allow_nan=False, ensure_ascii=False).encode())
 
 
 def read_results(path: Path) -> Results:

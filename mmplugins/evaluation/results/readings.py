@@ -62,6 +62,7 @@ READINGS = {
     "LEE": _error("Lie derivative of features", headline=False),
     "AUROC": _share("same class told from different class: 50 is chance, 100 is best"),
     "PC": _share("objects found again: 100 is exact"),
+    "PC_": _share("objects found again: 100 is exact", headline=False),
     "mAISC": _share("objects found again at IoU 0.9: 100 is exact"),
     "mIoU_match": _share("overlap of matched objects: 100 is exact"),
     "CD": _error("drift of centres, of the root of the area"),
