@@ -53,3 +53,12 @@ class Measure:
             return function(self.statistic(weights))
 
         return replace(self, metric=metric, axis=axis, points=points, statistic=statistic)
+
+
+def fixed(level: Level, metric: str, part: str, value: float) -> Measure:
+    """One number that resamples of the images say nothing about: it has no interval."""
+
+    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b 1"]:
+        return np.where((weights == 1).all(1, keepdims=True), value, np.nan)
+
+    return Measure(level, metric, part, "none", ("all",), statistic)

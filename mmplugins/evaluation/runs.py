@@ -8,15 +8,18 @@ from typing import Any
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.features.affinity import affinity_measures
+from mmplugins.evaluation.features.lie import lie_measures
 from mmplugins.evaluation.features.measures import feature_measures
 from mmplugins.evaluation.features.probe import content_free_measures, probe_measures
 from mmplugins.evaluation.inference.cache import KEY, Cache
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.inference.record import Record
-from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.measures import Measure, fixed
+from mmplugins.evaluation.predictions.coco import Matched
 from mmplugins.evaluation.predictions.consistency import SCORE, consistency_measures, has_masks
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.tasks.average_precision import average_precision, match_views
+from mmplugins.evaluation.tasks.bounds import bounds
 from mmplugins.evaluation.tasks.curve import curve_numbers
 from mmplugins.evaluation.tasks.segmentation import image_sums, segmentation_measures
 from mmplugins.evaluation.tasks.zones import counterfactual_zone_precision, zone_precision
@@ -115,7 +118,7 @@ class Run:
         if "feat" in levels:
             known = self.cache.arrays(CALIBRATION, dict)
             measures += feature_measures(sums, plan) + probe_measures(sums)
-            measures += content_free_measures(known)
+            measures += content_free_measures(known) + lie_measures(sums)
         if "affinity" in levels:
             measures += affinity_measures(sums)
         if not self.key.detection:
@@ -149,16 +152,29 @@ def _of_detections(
 
 
 def task_measures(records: Sequence[Record], plan: Plan) -> list[Measure]:
-    """AP over shifts and zones, of boxes and, where there are any, of masks."""
+    """AP over shifts and zones, and its bounds, of boxes and, where there are any, of masks."""
     truths = [record.truth for record in records]
     drawn = all(t.found.masks is not None or not len(t.found) for t in truths)
     kinds = ("box", "mask") if drawn and all(map(has_masks, records)) else ("box",)
     measures = []
     for kind in kinds:
-        curves = average_precision(match_views(records, plan, kind), plan, kind)
-        measures += curves
+        views = match_views(records, plan, kind)
+        curves = average_precision(views, plan, kind)
+        measures += [*curves, *_bounds(views, kind)]
         measures += [number for curve in curves for number in curve_numbers(curve, plan)]
         measures += zone_precision(records, plan, kind)
         if plan.mode in ("canvas", "masked_canvas"):
             measures += counterfactual_zone_precision(records, plan, kind)
     return measures
+
+
+def _bounds(views: Sequence[Matched], kind: str) -> list[Measure]:
+    """AP of choices that are made for these images, and say nothing about others."""
+    found = bounds([list(view["all"].values()) for view in views])
+    named = {
+        "AP-": found.low,
+        "AP+": found.high,
+        "AP+ - AP-": found.difference,
+        "AP min by image": found.minimum,
+    }
+    return [fixed("task", name, kind, value) for name, value in named.items()]

@@ -14,6 +14,7 @@ sides, and by waves instead of bilinear interpolation, which is itself no transl
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -72,16 +73,16 @@ def lie_sums(
 def lie_measures(images: Sequence[Mapping[str, np.ndarray]]) -> list[Measure]:
     """LEE and bandwidth of all levels, from the sums of each image."""
     names = dict.fromkeys(name for sums in images for name in sums if name.startswith(PREFIX))
-    if not names:
-        return []
-    table = np.array([[sums.get(name, np.zeros(3)) for sums in images] for name in names])
-    square, spread, frequency = table.transpose(2, 0, 1)  # [levels, n] each
-    squared, bandwidth = ratio_of_sums(square, spread), ratio_of_sums(frequency, spread)
-    points = [name.removeprefix(PREFIX) for name in names]
-    return [
-        Measure("feature", "LEE", "model", "levels", points, lambda w: np.sqrt(squared(w))),
-        Measure("feature", "bandwidth", "model", "levels", points, bandwidth),
-    ]
+    measures = []
+    for name in names:
+        table = np.array([sums.get(name, np.zeros(3)) for sums in images])
+        square, spread, frequency = table.T[:, None]  # [1, n] each
+        squared, bandwidth = ratio_of_sums(square, spread), ratio_of_sums(frequency, spread)
+        level = name.removeprefix(PREFIX)
+        curve = Measure("feature", "bandwidth", level, "none", ("all",), bandwidth)
+        error = replace(curve, metric="LEE", statistic=lambda w, of=squared: np.sqrt(of(w)))
+        measures += [error, curve]
+    return measures
 
 
 def _rolled(fn: Maps, x: Tensor, shift: Shift, strides: Mapping[str, int]) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from mmplugins.evaluation.features.levels import level_strides
 from mmplugins.evaluation.inference.engine import Seen
 from mmplugins.evaluation.inference.plan import Scene
-from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.measures import Measure, fixed
 from mmplugins.evaluation.statistics.resampling import Statistic, ratio_of_sums
 
 CELLS = 32  # of an image and level
@@ -149,19 +149,8 @@ def content_free_measures(known: Mapping[str, np.ndarray]) -> list[Measure]:
     for name, value in known.items():
         kind, _, level = name.partition("/")
         if kind in CONTENT_FREE:
-            statistic = _fixed(value.item())
-            metric = f"POS-R2 {kind}"
-            measures.append(Measure("feature", metric, level, "none", ("all",), statistic))
+            measures.append(fixed("feature", f"POS-R2 {kind}", level, value.item()))
     return measures
-
-
-def _fixed(value: float) -> Statistic:
-    """Of no image of the dataset: undefined, without interval, on resamples of these."""
-
-    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b 1"]:
-        return np.where((weights == 1).all(1, keepdims=True), value, np.nan)
-
-    return statistic
 
 
 def _r2(samples: Sequence[Sample], ridge: float, seed: int) -> Statistic:

@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mmplugins.evaluation.features.levels import feature_levels
+from mmplugins.evaluation.features.lie import lie_sums
 from mmplugins.evaluation.features.pairs import affinity_sums
 from mmplugins.evaluation.features.patches import object_labels
 from mmplugins.evaluation.features.probe import CONTENT_FREE, ProbeSamples, position_r2
 from mmplugins.evaluation.features.sums import PairSums
-from mmplugins.evaluation.inference.engine import Engine, Observer, Seen, Truth
+from mmplugins.evaluation.inference.engine import Engine, Observer, Seen, Truth, fill_of
 from mmplugins.evaluation.inference.pictures import Picture, subset
 from mmplugins.evaluation.inference.plan import Plan, Scene
 from mmplugins.evaluation.predictions.label_maps import counted
@@ -30,12 +32,14 @@ class Observing:
         plan: of the views.
         means: mean features of the levels to compare; none where features are not asked for.
         affinity: whether pairs of patches are.
+        lie: whether Lie derivatives are, five more passes over each image.
     """
 
     model: nn.Module
     plan: Plan
     means: Mapping[str, Tensor]
     affinity: bool = False
+    lie: bool = False
 
     def __call__(self, picture: Picture, scene: Scene, truth: Truth) -> Sequence[Observer]:
         """Of a picture."""
@@ -45,6 +49,8 @@ class Observing:
             observers.append(ProbeSamples(picture.image, scene))
         if self.affinity:
             observers.append(Pairs(self.model, scene, truth))
+        if self.lie:
+            observers.append(Lie(self.model, self.plan, picture))
         observers.append(Variation(self.plan, scene, truth))
         return observers
 
@@ -67,6 +73,29 @@ class Pairs:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """By block and value."""
+        return self._sums
+
+
+class Lie:
+    """The Lie derivative of all levels at the reference view: five more passes."""
+
+    def __init__(self, model: nn.Module, plan: Plan, picture: Picture):
+        self._model, self._plan, self._picture = model, plan, picture
+        self._sums: dict[str, np.ndarray] = {}
+
+    def reference(self, seen: Seen) -> None:
+        """Look at what the model was given, rolled by very little."""
+        view = self._plan.views(self._picture.pixels, fill_of(self._model))[0]
+        sample = type(seen.sample)(metainfo=seen.sample.metainfo)
+        data = self._model.data_preprocessor(dict(inputs=[view], data_samples=[sample]))
+        samples = data["data_samples"]
+        self._sums = lie_sums(lambda x: feature_levels(self._model, x, samples), data["inputs"])
+
+    def shifted(self, number: int, seen: Seen) -> None:
+        """Of no interest."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """By level."""
         return self._sums
 
 

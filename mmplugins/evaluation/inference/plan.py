@@ -81,7 +81,7 @@ class Plan:
         """Canvases are larger by a whole number of divisors, so that strides fit the origin."""
         if self.mode == "roll":
             return Frame("roll")
-        largest = int(max(abs(part) for shift in self.shifts for part in shift))
+        largest = self._largest
         return Frame(self.mode, largest if self.mode == "window" else _up(largest, self.divisor))
 
     def scene(self, height: int, width: int) -> Scene:
@@ -90,15 +90,9 @@ class Plan:
         Raises:
             ValueError: it is smaller than the range of shifts, or no pixel is left in the core.
         """
-        margin, on_canvas = self.frame.margin, self.mode in ("canvas", "masked_canvas")
-        if on_canvas:
-            view = tuple(_up(side, self.divisor) + 2 * margin for side in (height, width))
-            content = (margin, margin, margin + height, margin + width)
-            low, high = self.edge, (height - self.edge, width - self.edge)
-            core = (margin + low, margin + low, margin + high[0], margin + high[1])
-            if low >= min(high):
-                raise ValueError(f"no pixel of {height} x {width} is {self.edge} off the edge")
-            return Scene(view, content, core)
+        margin = self.frame.margin
+        if self.mode in ("canvas", "masked_canvas"):
+            return self._on_canvas(height, width)
         view = tuple((side - 2 * margin) // self.divisor * self.divisor for side in (height, width))
         if min(view) < self.divisor:
             raise ValueError(
@@ -108,6 +102,26 @@ class Plan:
             )
         content = (-margin, -margin, height - margin, width - margin)
         return Scene(view, content, self.frame.core(*view, self.shifts, self.edge))
+
+    def _on_canvas(self, height: int, width: int) -> Scene:
+        margin, edge = self.frame.margin, self.edge
+        view = tuple(_up(side, self.divisor) + 2 * margin for side in (height, width))
+        content = (margin, margin, margin + height, margin + width)
+        core = (margin + edge, margin + edge, margin + height - edge, margin + width - edge)
+        if edge >= min(height, width) - edge:
+            raise ValueError(f"no pixel of {height} x {width} is {edge} off the edge")
+        if self.fill == "reflect":
+            for side, whole in zip((height, width), view, strict=True):
+                if whole - margin - side + self._largest >= side:
+                    raise ValueError(
+                        f"a picture of {height} x {width} pixels has no reflection for shifts of "
+                        f"{self._largest} pixels: use --fill mean, or less with --max-shift"
+                    )
+        return Scene(view, content, core)
+
+    @property
+    def _largest(self) -> int:
+        return int(max(abs(part) for shift in self.shifts for part in shift))
 
     def views(self, picture: Tensor, mean: Tensor | None = None) -> list[Tensor]:
         """[C, h, w] as the network sees it: the reference, then one for each shift.
