@@ -14,7 +14,6 @@ from task_records import noisy, plan_of, records_of, truthful
 from mmplugins.evaluation.inference.record import Objects, Record
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.tasks.average_precision import FIGURES, average_precision, match_views
-from mmplugins.evaluation.tasks.objects import kinds
 
 PLAN = plan_of((0, 8), (8, 0), (-8, -8))
 
@@ -156,6 +155,12 @@ class TestShifts:
         assert values.shape == (6, 1, 4)
         assert np.isnan(values).all()
 
+    def test_image_without_objects_has_no_masks(self):
+        records = records_of(PLAN, truthful, images=2)
+        nothing = Objects(detections([]), np.zeros(0, bool), np.zeros(0))
+        empty = replace(records[0], truth=nothing, views=[detections([])] * 4)
+        assert figures([empty, records[1]], PLAN, "mask")["AP"][0] == pytest.approx(np.ones(4))
+
     def test_errors(self):
         records = records_of(PLAN, truthful, images=2)
         with pytest.raises(ValueError, match="image 1 is not known"):
@@ -181,29 +186,6 @@ class TestResamples:
         again = bootstrap.estimate(measures[0].statistic).draws
         np.testing.assert_array_equal(first, again)
         assert first.std() > 0
-
-    def test_progress(self):
-        told = []
-        records = records_of(PLAN, truthful, images=2)
-        match_views(records, PLAN, progress=lambda *state: told.append(state))
-        assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
-
-
-class TestKinds:
-    def test_masks_where_all_have_them(self):
-        records = records_of(PLAN, truthful, images=2)
-        assert kinds(records) == ["box", "mask"]
-        nothing = replace(records[0].truth, found=detections([]), crowd=np.zeros(0, bool))
-        assert kinds([replace(records[0], truth=nothing), records[1]]) == ["box", "mask"]
-        boxes = [replace(view, masks=None) for view in records[0].views]
-        assert kinds([replace(records[0], views=boxes), records[1]]) == ["box"]
-        assert kinds([]) == ["box"]
-
-    def test_image_without_objects_has_no_masks(self):
-        records = records_of(PLAN, truthful, images=2)
-        nothing = Objects(detections([]), np.zeros(0, bool), np.zeros(0))
-        empty = replace(records[0], truth=nothing, views=[detections([])] * 4)
-        assert figures([empty, records[1]], PLAN, "mask")["AP"][0] == pytest.approx(np.ones(4))
 
 
 class TestRealData:

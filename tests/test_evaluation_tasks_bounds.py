@@ -14,7 +14,7 @@ PLAN = plan_of((0, 8), (8, 0), (-8, -8))
 
 
 def matches_of(records, plan=PLAN):
-    return [view["all"] for view in match_views(records, plan)]
+    return [list(view["all"].values()) for view in match_views(records, plan)]
 
 
 def chosen(views, choices):

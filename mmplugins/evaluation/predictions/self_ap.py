@@ -3,7 +3,7 @@
     sAP = 1/2 [AP(B | A as ground truth) + AP(A | B as ground truth)]
 
 A are the detections in the reference view, B those in the shifted view, moved back; AP is COCO's,
-the mean over IoU .50:.95 and the classes of the ground truth, with the matches of its own code,
+the mean over IoU .50:.95 and the classes of the ground truth, with matches by its rules,
 https://github.com/cocodataset/cocoapi. Unlike PC it ranks by score, over all images.
 
 Detections that are not wholly inside the core (shrunk by the margin) are treated as COCO treats
@@ -58,9 +58,8 @@ class SelfAP:
         there, back = (
             _annotations(views, cores, margin, kind) for views in (references, shifted_backs)
         )
-        self._directions = [
-            matched(truth, found, kind)["all"] for truth, found in ((there, back), (back, there))
-        ]
+        matches = matched([(there, back), (back, there)], kind)
+        self._directions = [list(direction["all"].values()) for direction in matches]
         self._images = len(cores)
 
     def __call__(self, weights: np.ndarray | None = None) -> np.ndarray:

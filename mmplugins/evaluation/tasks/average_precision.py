@@ -8,7 +8,7 @@ in an image. Detections are moved back by the shift and matched with the same ob
 shift: those wholly inside the core, see `objects.py`. A figure without any truth is NaN.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,7 +16,7 @@ from jaxtyping import Float
 from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
-from mmplugins.evaluation.predictions.coco import SIZES, matched
+from mmplugins.evaluation.predictions.coco import SIZES, Matched, matched
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic
 from mmplugins.evaluation.statistics.weighted import Matches, mean_average_precision
@@ -34,37 +34,27 @@ FIGURES = {
     "AP_L": ("large", ALL_IOUS),
 }
 
-ViewMatches = Mapping[str, Sequence[Matches]]  # of each class, by range of areas
 
-
-def match_views(
-    records: Sequence[Record],
-    plan: Plan,
-    kind: str = "box",
-    *,
-    progress: Callable[[int, int], None] | None = None,
-) -> list[ViewMatches]:
+def match_views(records: Sequence[Record], plan: Plan, kind: str = "box") -> list[Matched]:
     """Matches in the reference and under each shift, for all figures.
 
     Args:
         records: one an image, with truth.
         plan: of the views.
         kind: "box" or "mask".
-        progress: told how many views are matched, and of how many.
     """
-    inside, views = cores(records), []
+    inside = cores(records)
     truth = truth_of(records, kind, inside)
-    for view in range(1 + len(plan.shifts)):
-        found = found_in(records, plan, view, kind, inside)
-        views.append(matched(truth, found, kind, ranges=SIZES, most=MOST))
-        if progress:
-            progress(len(views), 1 + len(plan.shifts))
-    return views
+    views = range(1 + len(plan.shifts))
+    pairs = [(truth, found_in(records, plan, view, kind, inside)) for view in views]
+    return matched(pairs, kind, ranges=SIZES, most=MOST)
 
 
-def average_precision(views: Sequence[ViewMatches], plan: Plan, kind: str) -> list[Measure]:
+def average_precision(views: Sequence[Matched], plan: Plan, kind: str) -> list[Measure]:
     """The figures over shifts: first the reference, (0, 0), then every shift."""
-    by_range = {name: remembered(_of_views([view[name] for view in views])) for name in SIZES}
+    by_range = {
+        name: remembered(_of_views([list(view[name].values()) for view in views])) for name in SIZES
+    }
     points = [(0, 0), *plan.shifts]
 
     def figure(of_range: Statistic, ious: slice) -> Statistic:

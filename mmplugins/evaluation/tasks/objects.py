@@ -22,14 +22,6 @@ from mmplugins.evaluation.shifts import Rectangle
 ROUNDING = 1e-2  # pixels that a scaled box may stick out of the content that it fills
 
 
-def kinds(records: Sequence[Record]) -> list[str]:
-    """What there is to match: boxes, and masks where objects and detections have them."""
-    truths = [record.truth.found for record in records if record.truth is not None]
-    sides = [*truths, *(view for record in records for view in record.views)]
-    drawn = [side.masks is not None for side in sides if len(side)]
-    return ["box", "mask"] if drawn and all(drawn) else ["box"]
-
-
 def cores(records: Sequence[Record]) -> list[Rectangle]:
     """What every shift keeps in sight."""
     return [record.scene.core for record in records]

@@ -23,7 +23,6 @@ objects inside the core, in frames of the view. A zone without objects is NaN.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from operator import attrgetter
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -32,7 +31,6 @@ from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.predictions.coco import Annotations, matched
-from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.shifts import Rectangle, Shift
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic
@@ -41,6 +39,7 @@ from mmplugins.evaluation.tasks.average_precision import MOST
 from mmplugins.evaluation.tasks.objects import centres, cores, found_in, truth_of
 
 ZONES = 5
+_NUMBERS = ZONES + 1
 ZONE_NAMES = tuple(f"{zone}-{zone + 1}" for zone in range(ZONES))
 
 
@@ -60,15 +59,10 @@ def zone_of(
 def zone_precision(records: Sequence[Record], plan: Plan, kind: str) -> list[Measure]:
     """Zone AP of the reference view and its variance."""
     views = [(0, 0, *record.scene.view) for record in records]
-    truth = truth_of(records, kind, views)
-    found = found_in(records, plan, 0, kind, views)
     frames = [record.scene.content for record in records]
-    truth_zones, found_zones = (
-        [_zones(side.views[image], kind, frame, (0, 0)) for image, frame in enumerate(frames)]
-        for side in (truth, found)
-    )
-    by_zone = _by_zone((truth, truth_zones), (found, found_zones), kind, len(records))
-    measure = Measure("task", "zone AP", kind, "zone", ZONE_NAMES, remembered(_mean(by_zone)))
+    pair = truth_of(records, kind, views), found_in(records, plan, 0, kind, views)
+    by_zone = _by_zone([pair], [(0, 0)], frames, kind)
+    measure = Measure("task", "zone AP", kind, "zone", ZONE_NAMES, remembered(by_zone))
 
     def variance(values: Float[np.ndarray, "b K"]) -> Float[np.ndarray, "b 1"]:
         return (100 * values).var(axis=-1, keepdims=True)
@@ -89,28 +83,18 @@ def counterfactual_zone_precision(
     inside = cores(records)
     frames = [(0, 0, *record.scene.view) for record in records]
     truth = truth_of(records, kind, inside)
-    unmoved = found_in(records, plan, 0, kind, inside)
-    placed = [found_in(records, plan, 1 + s, kind, inside) for s in range(len(plan.shifts))]
-
-    def pooled(sides: Sequence[Annotations]) -> tuple[Annotations, list[Int[np.ndarray, " n"]]]:
-        """All images under the first shift, then under the next, .., and the zones there."""
-        zones = [
-            _zones(found, kind, frame, shift)
-            for side, shift in zip(sides, plan.shifts, strict=True)
-            for found, frame in zip(side.views, frames, strict=True)
-        ]
-        return _joined(sides), zones
-
-    times = len(plan.shifts)
-    objects = pooled([truth] * times)
-    of_placed, of_unmoved = (
-        remembered(_mean(_by_zone(objects, pooled(found), kind, len(records))))
-        for found in (placed, [unmoved] * times)
+    reference, *others = (
+        found_in(records, plan, view, kind, inside) for view in range(1 + len(plan.shifts))
     )
+
+    def pooled(seen: Sequence[Annotations]) -> Statistic:
+        return remembered(_by_zone([(truth, found) for found in seen], plan.shifts, frames, kind))
+
+    placed, unmoved = pooled(others), pooled([reference] * len(others))
     statistics = {
-        "placed zone AP": of_placed,
-        "unmoved zone AP": of_unmoved,
-        "zone effect": lambda weights: of_placed(weights) - of_unmoved(weights),
+        "placed zone AP": placed,
+        "unmoved zone AP": unmoved,
+        "zone effect": lambda weights: placed(weights) - unmoved(weights),
     }
     return [
         Measure("task", name, kind, "zone", ZONE_NAMES, statistic)
@@ -118,44 +102,47 @@ def counterfactual_zone_precision(
     ]
 
 
-def _zones(found: Detections, kind: str, frame: Rectangle, shift: Shift) -> Int[np.ndarray, " n"]:
-    """Of detections moved by `shift`, in a frame."""
-    top, left, bottom, right = frame
-    y, x = centres(found, kind)
-    return zone_of(y + shift[0] - top, x + shift[1] - left, bottom - top, right - left)
-
-
-def _joined(sides: Sequence[Annotations]) -> Annotations:
-    """One after the other, as if all were of different images."""
-    views, areas = (
-        [each for side in sides for each in part(side)]
-        for part in (attrgetter("views"), attrgetter("areas"))
-    )
-    crowds = None if sides[0].crowds is None else [each for side in sides for each in side.crowds]
-    return Annotations(views, areas, crowds)
-
-
 def _by_zone(
-    truth: tuple[Annotations, Sequence[Int[np.ndarray, " n"]]],
-    found: tuple[Annotations, Sequence[Int[np.ndarray, " n"]]],
+    pairs: Sequence[tuple[Annotations, Annotations]],
+    shifts: Sequence[Shift],
+    frames: Sequence[Rectangle],
     kind: str,
-    images: int,
-) -> list[list[Matches]]:
-    """Matches within each zone; image i + k `images` counts as image i does."""
-    by_zone = []
-    for zone in range(ZONES):
-        sides = (side.only([each == zone for each in zones]) for side, zones in (truth, found))
-        classes = matched(*sides, kind, most=MOST)["all"]
-        by_zone.append([_folded(of_class, images) for of_class in classes])
-    return by_zone
+) -> Statistic:
+    """[b, zones]: AP of pairs of truth and detections, each moved by its shift, all pooled.
 
-
-def _folded(matches: Matches, images: int) -> Matches:
-    truths = matches.truths.reshape(-1, images).sum(axis=0)
-    return replace(matches, image=matches.image % images, truths=truths)
-
-
-def _mean(by_zone: Sequence[Sequence[Matches]]) -> Statistic:
-    """[b, zones]: AP over IoU .50:.95."""
-    statistics = [mean_average_precision(classes) for classes in by_zone]
+    Things of different zones are told apart as things of different classes are.
+    """
+    zoned = [
+        tuple(_in_zones(side, shift, frames, kind) for side in pair)
+        for pair, shift in zip(pairs, shifts, strict=True)
+    ]
+    matches = [of_pair["all"] for of_pair in matched(zoned, kind, most=MOST)]
+    classes = {label: _pooled([of_pair[label] for of_pair in matches]) for label in matches[0]}
+    statistics = [
+        mean_average_precision([one for label, one in classes.items() if label % _NUMBERS == zone])
+        for zone in range(ZONES)
+    ]
     return lambda weights: np.stack([each(weights).mean(axis=-1) for each in statistics], axis=1)
+
+
+def _in_zones(
+    side: Annotations, shift: Shift, frames: Sequence[Rectangle], kind: str
+) -> Annotations:
+    """With labels of class and zone, the last one for what is out of the frame."""
+    views = []
+    for found, (top, left, bottom, right) in zip(side.views, frames, strict=True):
+        y, x = centres(found, kind)
+        zones = zone_of(y + shift[0] - top, x + shift[1] - left, bottom - top, right - left)
+        views.append(replace(found, labels=found.labels * _NUMBERS + zones % _NUMBERS))
+    return replace(side, views=views)
+
+
+def _pooled(matches: Sequence[Matches]) -> Matches:
+    """As if each image were several."""
+    return Matches(
+        np.concatenate([each.image for each in matches]),
+        np.concatenate([each.score for each in matches]),
+        np.concatenate([each.hit for each in matches], axis=1),
+        np.concatenate([each.ignored for each in matches], axis=1),
+        np.sum([each.truths for each in matches], axis=0),
+    )
