@@ -116,10 +116,10 @@ def objects(*drawn, masks=True):
         mask[top:bottom, left:right] = 1
         lengths.append(coco_masks.encode(mask))
         boxes.append([left, top, right, bottom])
-    labels, crowd = ([each[part] for each in drawn] for part in (0, 5))
+    labels, crowd = (np.array([each[part] for each in drawn], int) for part in (0, 5))
     boxes = np.reshape(boxes, (-1, 4))
     found = Detections(boxes, np.ones(len(drawn)), labels, lengths if masks else None)
-    return Objects(found, np.array(crowd, bool), np.ones(len(drawn)))
+    return Objects(found, crowd.astype(bool), np.ones(len(drawn)))
 
 
 def test_labels_of_objects():

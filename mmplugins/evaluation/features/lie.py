@@ -77,11 +77,13 @@ def lie_measures(images: Sequence[Mapping[str, np.ndarray]]) -> list[Measure]:
     for name in names:
         table = np.array([sums.get(name, np.zeros(3)) for sums in images])
         square, spread, frequency = table.T[:, None]  # [1, n] each
-        squared, bandwidth = ratio_of_sums(square, spread), ratio_of_sums(frequency, spread)
-        level = name.removeprefix(PREFIX)
-        curve = Measure("feature", "bandwidth", level, "none", ("all",), bandwidth)
-        error = replace(curve, metric="LEE", statistic=lambda w, of=squared: np.sqrt(of(w)))
-        measures += [error, curve]
+        part, whole = name.removeprefix(PREFIX), ("none", ("all",))
+        squared = Measure("feature", "LEE^2", part, *whole, ratio_of_sums(square, spread))
+        bandwidth = ratio_of_sums(frequency, spread)
+        measures += [
+            squared.then("LEE", *whole, np.sqrt),
+            replace(squared, metric="bandwidth", statistic=bandwidth),
+        ]
     return measures
 
 
