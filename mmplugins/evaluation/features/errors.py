@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mmplugins.evaluation.shifts import Frame, Shift
 
-Pairs = tuple[Float[Tensor, "n C"], Float[Tensor, "n C"]]
+Pairs = tuple[Float[Tensor, "_ C"], Float[Tensor, "_ C"]]  # the same number of cells
 
 
 def corresponding(

@@ -27,7 +27,7 @@ PREFIX = "probe/"
 CONTENT_FREE = ("constant", "noise")
 RIDGE = 1e-3
 
-Sample = tuple[Float[Tensor, "n C"], Float[Tensor, "n 2"]]  # features, places
+Sample = tuple[Float[Tensor, "_ C"], Float[Tensor, "_ 2"]]  # features, places
 
 
 class ProbeSamples:
@@ -103,7 +103,7 @@ class Probe:
 
 
 def position_r2(
-    maps: Sequence[Float[Tensor, "C h w"]], *, ridge: float = RIDGE, seed: int = 0
+    maps: Sequence[Float[Tensor, "C _ _"]], *, ridge: float = RIDGE, seed: int = 0
 ) -> float:
     """R^2 of a probe that is trained on one half of the images and tested on the other.
 
@@ -129,6 +129,8 @@ def probe_measures(sums: Sequence[Mapping[str, np.ndarray]], *, seed: int = 0) -
     """
     measures = []
     for name in (name for name in sums[0] if name.startswith(PREFIX)):
+        if not all(name in of_image for of_image in sums):
+            continue
         samples = [
             (torch.from_numpy(of_image[name][:, :-2]), torch.from_numpy(of_image[name][:, -2:]))
             for of_image in sums
