@@ -2,68 +2,18 @@
 
 import numpy as np
 import pytest
+from coco_scenes import coco_of, matches_of, random_scene
 from hypothesis import given
 from hypothesis import strategies as st
-from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.statistics.intervals import interval
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.statistics.weighted import (
     Matches,
-    matches_of,
     mean_average_precision,
     mean_iou,
 )
-
-CLASSES = (1, 2, 3, 4, 5)  # no image has an object of class 4, none a detection of 5 either
-
-
-def random_scene(generator: np.random.Generator, ties: bool) -> tuple[list[dict], list[dict]]:
-    """Objects and detections of one image: hits, misses, doubles, crowds, small and large ones."""
-    objects, detections = [], []
-    for _ in range(generator.integers(0, 7)):
-        box = [
-            *generator.uniform(0, 300, 2),
-            *generator.choice([12, 40, 150]) * generator.uniform(0.7, 1.4, 2),
-        ]
-        category = int(generator.choice(CLASSES[:3], p=[0.6, 0.35, 0.05]))
-        crowd = int(generator.random() < 0.1)
-        objects.append(
-            {"bbox": box, "category_id": category, "iscrowd": crowd, "area": box[2] * box[3]}
-        )
-        for _ in range(generator.integers(0, 3)):
-            moved = np.array(box) + np.array([*box[2:], *box[2:]]) * generator.normal(0, 0.08, 4)
-            detections.append({"bbox": moved.tolist(), "category_id": category})
-    for _ in range(generator.integers(0, 4)):
-        box = [*generator.uniform(0, 300, 2), *generator.uniform(5, 200, 2)]
-        detections.append({"bbox": box, "category_id": int(generator.choice(CLASSES[:4]))})
-    # Scores that tie do so between images; copies of two that tie in one image have no one order.
-    levels = np.arange(1, 60) / 60 if ties else generator.random(60)
-    scores = generator.choice(levels, len(detections), replace=False)
-    for detection, score in zip(detections, scores, strict=True):
-        detection["score"] = float(score)
-    return objects, detections
-
-
-def coco_of(scenes: list[tuple[list[dict], list[dict]]]) -> COCOeval:
-    """The evaluator of these images, evaluated and accumulated."""
-    truth, images = COCO(), range(1, len(scenes) + 1)
-    placed = [
-        [{**thing, "image_id": image} for image in images for thing in scenes[image - 1][kind]]
-        for kind in (0, 1)
-    ]
-    truth.dataset = {
-        "info": {},
-        "images": [{"id": image} for image in images],
-        "categories": [{"id": category} for category in CLASSES],
-        "annotations": [{**thing, "id": index} for index, thing in enumerate(placed[0], 1)],
-    }
-    truth.createIndex()
-    evaluator = COCOeval(truth, truth.loadRes(placed[1]), "bbox")
-    evaluator.evaluate()
-    evaluator.accumulate()
-    return evaluator
 
 
 def their_precision(evaluator: COCOeval, area: str) -> np.ndarray:
@@ -152,12 +102,7 @@ class TestAveragePrecision:
         found = matches.average_precision(np.array([[1.0, 1.0], [0, 2]]))
         np.testing.assert_array_equal(found, [[0], [np.nan]])
 
-    def test_errors(self, scenes):
-        evaluator = coco_of(scenes)
-        with pytest.raises(ValueError, match=r"`area` is one of .* not 'tiny'"):
-            matches_of(evaluator, "tiny")
-        with pytest.raises(ValueError, match="evaluate"):
-            matches_of(COCOeval(evaluator.cocoGt, evaluator.cocoDt, "bbox"))
+    def test_errors(self):
         one, score, truths = np.ones((1, 1), bool), np.ones(1), np.ones(2)
         with pytest.raises(ValueError, match=r"`image` must lie in \[0, 2\)"):
             Matches(np.array([2]), score, one, one, truths)

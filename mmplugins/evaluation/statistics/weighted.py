@@ -5,7 +5,7 @@ TP_i = sum_{j <= i} w_j tp_j, FP_i likewise, precision_i = TP_i / (TP_i + FP_i),
 sum_images w truths, AP = mean over r in {0, .01, ..., 1} of max {precision_i : recall_i >= r}.
 mIoU = mean over classes of sum_images w intersection / sum_images w union.
 Source: https://github.com/cocodataset/cocoapi, whose numbers these are on the weighted dataset.
-Reads: matches of `pycocotools.COCOeval`, which depend on one image at a time and need no repeat.
+Reads: matches of detections, which depend on one image at a time and need no repeat.
 Deviation: of detections that tie in score within one image, COCO ranks the image's copies one after
 another, while here a detection stays beside its copies; ties between images rank alike.
 Undefined: a class without (weighted) truth or union is NaN by itself and left out of means.
@@ -17,7 +17,6 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from numpy import ndarray
-from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 
@@ -113,39 +112,6 @@ class _Ranking:
         reached += recall >= _RECALLS.take(reached.astype(np.intp), mode="clip")
         gained = np.einsum("bth,bth->bt", envelope[..., 1:], reached[..., 1:] - reached[..., :-1])
         return (gained + envelope[..., 0] * reached[..., 0]) / len(_RECALLS)
-
-
-def matches_of(evaluator: COCOeval, area: str = "all") -> list[Matches]:
-    """The matches of each category, with images in the order of `evaluator.params.imgIds`.
-
-    Raises:
-        ValueError: `area` is none of the evaluator's, or nothing has been evaluated.
-    """
-    parameters = evaluator.params
-    if area not in parameters.areaRngLbl:
-        raise ValueError(f"`area` is one of {parameters.areaRngLbl}, not {area!r}")
-    if not evaluator.evalImgs:
-        raise ValueError("run `evaluator.evaluate()` first")
-    shape = (-1, len(parameters.areaRng), len(parameters.imgIds))
-    cells = np.array(evaluator.evalImgs, dtype=object).reshape(shape)
-    thresholds = len(parameters.iouThrs)
-    of_area = cells[:, parameters.areaRngLbl.index(area)]
-    return [_matches(of_category.tolist(), thresholds) for of_category in of_area]
-
-
-def _matches(cells: list[dict | None], thresholds: int) -> Matches:
-    known = [(index, cell) for index, cell in enumerate(cells) if cell is not None]
-    truths = np.zeros(len(cells))
-    for index, cell in known:
-        truths[index] = np.count_nonzero(np.asarray(cell["gtIgnore"]) == 0)
-    nothing = np.zeros((thresholds, 0), bool)
-    return Matches(
-        np.array([index for index, cell in known for _ in cell["dtIds"]], int),
-        np.array([score for _, cell in known for score in cell["dtScores"]], float),
-        np.concatenate([nothing, *(cell["dtMatches"] != 0 for _, cell in known)], axis=1),
-        np.concatenate([nothing, *(cell["dtIgnore"] != 0 for _, cell in known)], axis=1),
-        truths,
-    )
 
 
 def mean_average_precision(classes: Sequence[Matches]) -> Statistic:
