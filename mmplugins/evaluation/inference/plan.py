@@ -51,7 +51,8 @@ class Plan:
         fill: what canvases are made of: the mean of the normalisation, or the picture reflected.
 
     Raises:
-        ValueError: no shift, the shift (0, 0), or a fill of a mode that has none.
+        ValueError: no shift, the shift (0, 0), a fraction of a pixel in another mode than roll, or
+            a fill of a mode that has none.
     """
 
     mode: Mode
@@ -64,6 +65,8 @@ class Plan:
     def __post_init__(self):
         if not self.shifts or (0, 0) in self.shifts:
             raise ValueError("a plan needs shifts, and (0, 0) is none: it is the reference")
+        if self.mode != "roll" and any(part % 1 for shift in self.shifts for part in shift):
+            raise ValueError(f"mode {self.mode} shifts by whole pixels, only roll by fractions")
         if self.fill != "mean" and self.mode != "canvas":
             raise ValueError(f"mode {self.mode} has no canvas to fill with `{self.fill}`")
 
@@ -132,15 +135,14 @@ class Plan:
         """
         scene = self.scene(*picture.shape[-2:])
         shifts = [(0, 0), *self.shifts]
+        # Pictures come in bytes, which neither the mean nor fractions of a pixel fit in.
+        picture = picture.to(torch.promote_types(picture.dtype, torch.float32))
         if self.fill == "reflect":
             return [self._reflected(picture, scene.view, shift) for shift in shifts]
         if self.mode in ("canvas", "masked_canvas"):
-            # The mean is taken off, so that what is outside can be 0 in every channel.
-            mean = 0 if mean is None else mean.to(picture.dtype)[:, None, None]
-            sides = [side - 2 * self.frame.margin for side in scene.view]
-            right, below = sides[1] - picture.shape[-1], sides[0] - picture.shape[-2]
-            picture = F.pad(picture - mean, (0, right, 0, below))
-            return [self.frame.view(picture, shift) + mean for shift in shifts]
+            mean = picture.new_zeros(len(picture)) if mean is None else mean.to(picture)
+            canvas = mean[:, None, None].expand(-1, *scene.view)
+            return [_pasted(picture, canvas, scene, shift) for shift in shifts]
         height, width = (side + 2 * self.frame.margin for side in scene.view)
         picture = picture[..., :height, :width]
         return [self.frame.view(picture, shift) for shift in shifts]
@@ -149,17 +151,24 @@ class Plan:
         """Where the content lies in each view, [H, W]; None where the mode tells nothing."""
         if self.mode != "masked_canvas":
             return None
-        view = self.scene(height, width).view
-        sides = [side - 2 * self.frame.margin for side in view]
-        content = torch.zeros(sides, dtype=torch.bool)
-        content[:height, :width] = True
-        return [self.frame.view(content, shift) for shift in [(0, 0), *self.shifts]]
+        scene = self.scene(height, width)
+        content = torch.ones(height, width, dtype=torch.bool)
+        canvas = torch.zeros(scene.view, dtype=torch.bool)
+        return [_pasted(content, canvas, scene, shift) for shift in [(0, 0), *self.shifts]]
 
     def _reflected(self, picture: Tensor, view: Size, shift: Shift) -> Tensor:
         (dy, dx), margin = (int(part) for part in shift), self.frame.margin
         top, left = margin + dy, margin + dx
         below, right = view[0] - top - picture.shape[-2], view[1] - left - picture.shape[-1]
         return F.pad(picture[None], (left, right, top, below), mode="reflect")[0]
+
+
+def _pasted(picture: Tensor, canvas: Tensor, scene: Scene, shift: Shift) -> Tensor:
+    top, left, bottom, right = scene.content
+    dy, dx = (int(part) for part in shift)
+    view = canvas.clone()
+    view[..., top + dy : bottom + dy, left + dx : right + dx] = picture
+    return view
 
 
 def _up(value: int, divisor: int) -> int:
