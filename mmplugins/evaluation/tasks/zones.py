@@ -39,8 +39,8 @@ from mmplugins.evaluation.tasks.average_precision import MOST
 from mmplugins.evaluation.tasks.objects import centres, cores, found_in, truth_of
 
 ZONES = 5
-_NUMBERS = ZONES + 1
 ZONE_NAMES = tuple(f"{zone}-{zone + 1}" for zone in range(ZONES))
+_PLACES = ZONES + 1  # the last one is out of the frame
 
 
 def zone_of(
@@ -119,7 +119,7 @@ def _by_zone(
     matches = [of_pair["all"] for of_pair in matched(zoned, kind, most=MOST)]
     classes = {label: _pooled([of_pair[label] for of_pair in matches]) for label in matches[0]}
     statistics = [
-        mean_average_precision([one for label, one in classes.items() if label % _NUMBERS == zone])
+        mean_average_precision([one for label, one in classes.items() if label % _PLACES == zone])
         for zone in range(ZONES)
     ]
     return lambda weights: np.stack([each(weights).mean(axis=-1) for each in statistics], axis=1)
@@ -128,12 +128,12 @@ def _by_zone(
 def _in_zones(
     side: Annotations, shift: Shift, frames: Sequence[Rectangle], kind: str
 ) -> Annotations:
-    """With labels of class and zone, the last one for what is out of the frame."""
+    """With labels of class and zone."""
     views = []
     for found, (top, left, bottom, right) in zip(side.views, frames, strict=True):
         y, x = centres(found, kind)
         zones = zone_of(y + shift[0] - top, x + shift[1] - left, bottom - top, right - left)
-        views.append(replace(found, labels=found.labels * _NUMBERS + zones % _NUMBERS))
+        views.append(replace(found, labels=found.labels * _PLACES + zones % _PLACES))
     return replace(side, views=views)
 
 
