@@ -16,6 +16,10 @@ elsewhere. All (image, shift) are pooled, zones are those of the shifted view:
               detector's detections would be, on the same objects
     effect    placed - unmoved: what it is worth to lie there
 
+An effect of all zones alike need not be of place: the unmoved detections repeat their errors under
+every shift, the placed ones make new ones, and of few objects AP prefers errors that repeat. What
+tells is the difference between zones, or between encodings.
+
 Departures: masks have zones by the centre of the box around them. On the reference view a zone's
 frame is the content, and all objects that the view shows whole count; the counterfactual is of the
 objects inside the core, in frames of the view. A zone without objects is NaN.
