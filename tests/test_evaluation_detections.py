@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pycocotools import mask as coco_masks
 
-from mmplugins.evaluation.predictions.detections import Detections, moved, overlaps, run_lengths
+from mmplugins.evaluation.predictions.detections import Detections, overlaps
 from mmplugins.evaluation.predictions.matching import (
     THRESHOLDS,
     compare,
 )
+from mmplugins.evaluation.predictions.run_lengths import moved
 
 
 class TestDetections:
@@ -117,12 +118,6 @@ class TestShift:
         assert mask == coco_masks.encode(expected)
         text = {**mask, "counts": mask["counts"].decode()}
         assert moved(text, 34 - corner[0], 50 - corner[1]) == coco_masks.encode(pixels)
-
-    @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=12))
-    def test_run_lengths(self, runs):
-        size = [sum(runs), 1]
-        counts = coco_masks.frPyObjects({"size": size, "counts": runs}, *size)["counts"]
-        assert run_lengths(counts).tolist() == runs
 
     @given(st.integers(-200, 200), st.integers(-200, 200))
     def test_boxes_come_back_exactly(self, dy, dx):

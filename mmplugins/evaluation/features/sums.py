@@ -28,61 +28,10 @@ from mmplugins.evaluation.inference.engine import Seen
 from mmplugins.evaluation.inference.plan import Plan, Scene
 from mmplugins.evaluation.shifts import Rectangle, Shift
 
-CELLS, QUERIES = 1024, 128
+CELLS, QUERIES = 512, 128
 BORDERS = 5  # 0 .. 4 cells
 BORDER = 1  # of the errors that are reported
 FIELDS = ("cells", "difference", "spread", "null", "found", "asked", "resampled")
-
-
-class PairSums:
-    """Collects the sums of one image, shift by shift.
-
-    Args:
-        plan: of the views.
-        scene: of the image.
-        means: mu of each level, [C].
-    """
-
-    def __init__(self, plan: Plan, scene: Scene, means: Mapping[str, Tensor]):
-        self._plan, self._scene, self._means = plan, scene, means
-        self._reference: dict[str, Tensor] = {}
-        self._strides: dict[str, int] = {}
-        self._sums: dict[str, np.ndarray] = {}
-
-    def reference(self, seen: Seen) -> None:
-        """Keep the maps; levels of no whole stride have no part."""
-        strides = level_strides(seen.levels, self._scene.view)
-        self._strides = {name: stride for name, stride in strides.items() if stride}
-        # A copy lets go of the batch.
-        self._reference = {name: seen.levels[name].clone() for name in self._strides}
-        count = len(self._plan.shifts)
-        self._sums = {n: np.zeros((count, BORDERS, len(FIELDS))) for n in self._reference}
-
-    def shifted(self, number: int, seen: Seen) -> None:
-        """Compare the maps with those of the reference."""
-        shift = self._plan.shifts[number]
-        shared = shared_rectangle(self._plan, self._scene, shift)
-        places = {s: Places.drawn(shared, shift, s) for s in {*self._strides.values()}}
-        for name, reference in self._reference.items():
-            self._sums[name][number] = pair_sums(
-                reference,
-                seen.levels[name],
-                shift,
-                places[self._strides[name]],
-                mean=self._means[name],
-                roll=self._plan.mode == "roll",
-            )
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """[S, borders, fields] of each level, `feature/NAME`."""
-        return {f"feature/{name}": values for name, values in self._sums.items()}
-
-
-def shared_rectangle(plan: Plan, scene: Scene, shift: Shift) -> Rectangle:
-    """What the reference and the shifted view both show, in pixels of the reference."""
-    if plan.mode in ("canvas", "masked_canvas"):
-        return scene.content
-    return plan.frame.core(*scene.view, [(0, 0), shift])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +53,13 @@ class Places:
     exact: bool
 
     @classmethod
-    def drawn(cls, shared: Rectangle, shift: Shift, stride: int) -> "Places":
+    def drawn(
+        cls, shared: Rectangle, stride: int, *, exact: bool, device: torch.device | None = None
+    ) -> "Places":
         """All, or `CELLS` of them at random, always the same, within a rectangle of pixels."""
-        exact = all(part % stride == 0 for part in shift)
         if exact:
-            low, high, unit = (-(-side // stride) for side in shared[:2]), shared[2:], 1
-            high = (side // stride for side in high)
+            low, high = (-(-side // stride) for side in shared[:2]), shared[2:]
+            high, unit = (side // stride for side in high), 1
         else:
             # Half a cell within: beyond the middle of the last cell there is nothing to see.
             half, unit = -(-stride // 2), stride
@@ -120,36 +70,92 @@ class Places:
         chosen = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))[:CELLS]
         y, x = y[chosen], x[chosen]
         border = torch.stack([y - top, bottom - 1 - y, x - left, right - 1 - x]).amin(0) // unit
-        return cls(y, x, border, stride, exact)
+        return cls(*(each.to(device) for each in (y, x, border)), stride, exact)
+
+
+class PairSums:
+    """Collects the sums of one image, shift by shift.
+
+    Args:
+        plan: of the views.
+        scene: of the image.
+        means: mu of each level, [C].
+    """
+
+    def __init__(self, plan: Plan, scene: Scene, means: Mapping[str, Tensor]):
+        self._plan, self._scene, self._means = plan, scene, means
+        self._reference: dict[str, Tensor] = {}
+        self._strides: dict[str, int] = {}
+        # Shifts that share their places, as on a canvas all do, share the features there.
+        self._places: dict[tuple[int, bool], tuple[Rectangle, Places]] = {}
+        self._there: dict[tuple[str, bool], tuple[Places, Tensor]] = {}
+        self._sums: dict[str, np.ndarray] = {}
+
+    def reference(self, seen: Seen) -> None:
+        """Keep the maps; levels of no whole stride have no part."""
+        strides = level_strides(seen.levels, self._scene.view)
+        self._strides = {name: stride for name, stride in strides.items() if stride}
+        # A copy lets go of the batch.
+        self._reference = {name: seen.levels[name].clone() for name in self._strides}
+        count = len(self._plan.shifts)
+        self._sums = {n: np.zeros((count, BORDERS, len(FIELDS))) for n in self._reference}
+
+    def shifted(self, number: int, seen: Seen) -> None:
+        """Compare the maps with those of the reference."""
+        shift, roll = self._plan.shifts[number], self._plan.mode == "roll"
+        for name, reference in self._reference.items():
+            places = self._drawn(shift, self._strides[name])
+            known, a = self._there.get((name, places.exact), (None, None))
+            if known is not places:
+                a = features_at(reference, places, (0, 0), roll)
+                self._there[name, places.exact] = places, a
+            b = features_at(seen.levels[name], places, shift, roll)
+            self._sums[name][number] = pair_sums(a, b, places, self._means[name])
+
+    def _drawn(self, shift: Shift, stride: int) -> Places:
+        shared = shared_rectangle(self._plan, self._scene, shift)
+        exact = all(part % stride == 0 for part in shift)
+        known, places = self._places.get((stride, exact), (None, None))
+        if known != shared:
+            device = next(iter(self._means.values())).device
+            places = Places.drawn(shared, stride, exact=exact, device=device)
+            self._places[stride, exact] = shared, places
+        return places
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """[S, borders, fields] of each level, `feature/NAME`."""
+        return {f"feature/{name}": values for name, values in self._sums.items()}
+
+
+def shared_rectangle(plan: Plan, scene: Scene, shift: Shift) -> Rectangle:
+    """What the reference and the shifted view both show, in pixels of the reference."""
+    if plan.mode in ("canvas", "masked_canvas"):
+        return scene.content
+    return plan.frame.core(*scene.view, [(0, 0), shift])
+
+
+def features_at(
+    level: Float[Tensor, "C h w"], places: Places, shift: Shift, roll: bool
+) -> Float[Tensor, "n C"]:
+    """Of a view moved by `shift`, what lies at `places` of the reference."""
+    if not places.exact:
+        return _between(level, places.y + shift[0], places.x + shift[1], places.stride, roll).T
+    (height, width), (down, right) = level.shape[1:], (int(s) // places.stride for s in shift)
+    y, x = places.y + down, places.x + right
+    cell = (y % height) * width + x % width if roll else y * width + x
+    return level.flatten(1).index_select(1, cell).T
 
 
 def pair_sums(
-    reference: Float[Tensor, "C h w"],
-    shifted: Float[Tensor, "C h w"],
-    shift: Shift,
-    places: Places,
-    *,
-    mean: Float[Tensor, " C"],
-    roll: bool = False,
+    a: Float[Tensor, "n C"], b: Float[Tensor, "n C"], places: Places, mean: Float[Tensor, " C"]
 ) -> Float[np.ndarray, "borders fields"]:
     """The sums of one level and shift, for each border; zeros where no cell is shared."""
-    if not len(places.y):
+    if not len(a):
         return np.zeros((BORDERS, len(FIELDS)))
-    y, x, border = (each.to(mean.device) for each in (places.y, places.x, places.border))
+    a, b = (each.to(mean.dtype) - mean for each in (a, b))
+    sums = _sums(a, b, places.border)
     if places.exact:
-        height, width = reference.shape[1:]
-        down, right = (int(part) // places.stride for part in shift)
-        there = ((y + down) % height, (x + right) % width) if roll else (y + down, x + right)
-        a, b = reference[:, y, x], shifted[:, there[0], there[1]]
-    else:
-        a, b = (
-            _between(each, y + dy, x + dx, places.stride, roll)
-            for each, (dy, dx) in ((reference, (0, 0)), (shifted, shift))
-        )
-    a, b = (each.to(mean.dtype).T - mean for each in (a, b))
-    sums = _sums(a, b, border)
-    if places.exact:
-        inside = border >= BORDER
+        inside = places.border >= BORDER
         sums[BORDER, 4:6] = _retrieved(a[inside], b[inside])
     sums[:, 6] = not places.exact
     return sums

@@ -13,7 +13,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from mmengine.structures import BaseDataElement
-from pycocotools import mask as coco_masks
 from torch import Tensor, nn
 
 from mmplugins.attention import SelfAttention
@@ -23,6 +22,7 @@ from mmplugins.evaluation.inference.pictures import Picture, Pictures
 from mmplugins.evaluation.inference.plan import Plan, Scene
 from mmplugins.evaluation.inference.record import Objects, Record
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.predictions.run_lengths import encoded
 from mmplugins.visualise.record import LayerInput, recording
 
 Truth = Objects | np.ndarray | None
@@ -115,7 +115,8 @@ class Engine:
         """What the model makes of each view, one after another, or of the reference alone."""
         views = self.plan.views(picture.pixels, fill_of(self.model))
         valid = self.plan.valid(*picture.pixels.shape[-2:])
-        views = views[:1] if reference else views
+        if reference:
+            views, valid = views[:1], valid and valid[:1]
         watched = watching(self.model) if self.features else nullcontext({})
         with watched as levels, recording(self.model) as layers:
             for start in range(0, len(views), self.batch_size):
@@ -170,17 +171,10 @@ def prediction(sample: BaseDataElement, origin: tuple[int, int]) -> Detections |
     top, left = origin
     masks = None
     if "masks" in found and not any(origin):
-        masks = _run_lengths(found.masks)
+        masks = encoded(found.masks)
     return Detections(
         found.bboxes.double().cpu().numpy() + np.array([left, top, left, top]),
         found.scores.double().cpu().numpy(),
         found.labels.cpu().numpy(),
         masks,
     )
-
-
-def _run_lengths(masks: Tensor | np.ndarray) -> list[dict]:
-    """COCO's, which run down the columns: the transposed masks are laid out as they need."""
-    masks = masks.cpu().numpy() if isinstance(masks, Tensor) else masks
-    columns = np.ascontiguousarray(masks.transpose(0, 2, 1)).view(np.uint8)
-    return coco_masks.encode(columns.transpose(2, 1, 0))

@@ -75,7 +75,8 @@ def matched(
     """
     images = len(pairs[0][0].views)
     rows = [_match_image(pairs, image, kind, ranges, most) for image in range(images)]
-    classes = np.unique(np.concatenate([each.labels for truth, _ in pairs for each in truth.views]))
+    labels = [each.labels for truth, _ in pairs for each in truth.views]
+    classes = np.unique(np.concatenate([np.zeros(0, int), *labels]))
     return [
         _by_class(classes, truth, [of_image[pair] for of_image in rows], ranges)
         for pair, (truth, _) in enumerate(pairs)

@@ -13,6 +13,7 @@ from operator import index
 import numpy as np
 from pycocotools import mask as coco_masks
 
+from mmplugins.evaluation.predictions.run_lengths import moved
 from mmplugins.evaluation.shifts import Rectangle
 
 KINDS = ("box", "mask")
@@ -138,52 +139,3 @@ def overlaps(first: Detections, second: Detections, kind: str = "box") -> np.nda
     areas = [(boxes[:, 2:] - boxes[:, :2]).clip(min=0).prod(axis=1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1] - shared
     return np.divide(shared, union, out=np.zeros(same.shape), where=same & (union > 0))
-
-
-def moved(mask: dict, dy: int, dx: int) -> dict:
-    """One mask moved in its frame, zeros moving in.
-
-    Run lengths count pixels column by column. Where all of the mask stays in the frame, each of
-    its pixels moves on by `dx * height + dy` in that order, so only the first and the last run
-    of zeros change; else (several times slower) the mask is drawn.
-    """
-    height, width = mask["size"]
-    x, y, w, h = coco_masks.toBbox(mask)
-    if 0 <= x + dx <= width - w and 0 <= y + dy <= height - h:
-        runs = run_lengths(mask["counts"])
-        runs = np.append(runs, 0) if len(runs) % 2 == 0 else runs  # ends with zeros now
-        if len(runs) > 1:  # else there is nothing to move
-            runs[[0, -1]] += np.array([1, -1]) * (dx * height + dy)
-        runs = runs[:-1] if runs[-1] == 0 else runs
-        return coco_masks.frPyObjects({"size": mask["size"], "counts": runs.tolist()}, 0, 0)
-    pixels = coco_masks.decode(mask)
-    drawn = np.zeros_like(pixels)
-    (to_y, from_y), (to_x, from_x) = _windows(dy, height), _windows(dx, width)
-    drawn[to_y, to_x] = pixels[from_y, from_x]
-    return coco_masks.encode(drawn)
-
-
-def run_lengths(counts: bytes | str) -> np.ndarray:
-    """The run lengths behind COCO's compressed string: zeros, ones, zeros, ...
-
-    A number is written in characters of code 48 + 5 bits + 32 where more follow, low bits first
-    and the highest bit for the sign. From the fourth on, what is written is the difference to the
-    number two before.
-    """
-    codes = np.frombuffer(counts if isinstance(counts, bytes) else counts.encode(), np.uint8)
-    codes = codes.astype(np.int64) - 48
-    ends = codes < 32
-    starts = np.flatnonzero(np.append(True, ends[:-1]))
-    lengths = np.diff(np.append(starts, len(codes)))
-    place = np.arange(len(codes)) - np.repeat(starts, lengths)
-    runs = np.add.reduceat((codes & 31) << 5 * place, starts)
-    runs -= (codes[ends] >> 4) << 5 * lengths
-    runs[1::2] = runs[1::2].cumsum()
-    runs[2::2] = runs[2::2].cumsum()
-    return runs
-
-
-def _windows(shift: int, size: int) -> tuple[slice, slice]:
-    """Where pixels of one axis arrive, and where these came from."""
-    start, stop = max(shift, 0), max(min(shift, 0) + size, 0)
-    return slice(start, max(start, stop)), slice(start - shift, max(start, stop) - shift)
