@@ -37,7 +37,7 @@ def slow(plan, picture, shift, fill):
     if plan.fill == "reflect":
         y, x = (np.abs(p) for p in (y, x))
         y, x = (s - 1 - np.abs(s - 1 - p) for s, p in ((height, y), (width, x)))
-    inside = (0 <= y) & (y < height) & (0 <= x) & (x < width)
+    inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
     pixels = picture.numpy()[:, y.clip(0, height - 1), x.clip(0, width - 1)].astype(np.float32)
     return np.where(inside, pixels, fill.numpy()[:, None, None]), inside
 

@@ -62,21 +62,20 @@ class Pictures:
     def __init__(self, cfg: Config):
         if not cfg.get("test_dataloader"):
             raise InputError("the config has no test_dataloader to take images from")
-        import_module(f"{cfg.default_scope}.datasets")
+        datasets = import_module(f"{cfg.default_scope}.datasets")
         init_default_scope(cfg.default_scope)
         options = deepcopy(cfg.test_dataloader.dataset)
         if "pipeline" not in options:
-            raise InputError(
-                f"test_dataloader.dataset: name one dataset with a pipeline, not {options.type}"
-            )
-        options.pipeline = [step for step in options.pipeline if step["type"] != "Pad"]
+            kind = _name(options.type)
+            raise InputError(f"test_dataloader.dataset: name one with a pipeline, not {kind}")
+        options.pipeline = [step for step in options.pipeline if _name(step["type"]) != "Pad"]
         self.detection = cfg.default_scope == "mmdet"
         structures = import_module(f"{cfg.default_scope}.structures")
         self._sample = structures.DetDataSample if self.detection else structures.SegDataSample
         with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
             self._dataset = DATASETS.build(options)
-        if self.detection and not hasattr(self._dataset, "cat2label"):
-            raise InputError(f"{options.type}: truth is read in COCO's form, by CocoDataset")
+        if self.detection and not isinstance(self._dataset, datasets.CocoDataset):
+            raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
 
     def __len__(self) -> int:
         return len(self._dataset)
@@ -151,6 +150,11 @@ def subset(
     return sorted({places[each] for each in wanted})
 
 
+def _name(kind: str | type) -> str:
+    """Of a class in a config, with or without a scope, or the class itself."""
+    return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
+
+
 def _with(picture: Picture, **truth) -> Picture:
     return Picture(picture.image, picture.pixels, picture.scale, **truth)
 
@@ -169,7 +173,7 @@ def _objects(
     boxes = np.array([a["bbox"] for a in annotations], float).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     boxes = boxes * [x, y, x, y] + [left, top, left, top]
-    drawn = bool(annotations) and all("segmentation" in a for a in annotations)
+    drawn = bool(annotations) and all(a.get("segmentation") for a in annotations)
     return Objects(
         found=Detections(
             boxes,
@@ -183,14 +187,17 @@ def _objects(
 
 
 def _mask(segmentation: list | dict, picture: Picture, scene: Scene) -> dict:
-    """Run lengths in the reference view, of polygons or run lengths of the original image."""
-    (y, x), (top, left) = picture.scale, scene.content[:2]
+    """Run lengths in the reference view, of polygons or run lengths of the original image.
+
+    Both are drawn in the frame of the content, so that they are the same in every mode.
+    """
     if isinstance(segmentation, list):
+        (y, x), (top, left, bottom, right) = picture.scale, scene.content
         polygons = [
-            (np.reshape(points, (-1, 2)) * [x, y] + [left, top]).ravel().tolist()
-            for points in segmentation
+            (np.reshape(points, (-1, 2)) * [x, y]).ravel().tolist() for points in segmentation
         ]
-        return coco_masks.merge(coco_masks.frPyObjects(polygons, *scene.view))
+        drawn = coco_masks.frPyObjects(polygons, bottom - top, right - left)
+        segmentation = coco_masks.merge(drawn)
     if isinstance(segmentation["counts"], list):
         segmentation = coco_masks.frPyObjects(segmentation, *segmentation["size"])
     content = _resized(torch.from_numpy(coco_masks.decode(segmentation)), scene)
