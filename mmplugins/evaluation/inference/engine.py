@@ -5,9 +5,10 @@ its rank and their numbers alone, and a batch holds views of one image, so that 
 neither on how many processes there are, nor on what was done before.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -43,6 +44,22 @@ class Seen:
     sample: BaseDataElement
 
 
+@dataclass
+class Stopwatch:
+    """Adds up seconds."""
+
+    seconds: float = 0.0
+
+    @contextmanager
+    def running(self, device: str = "cpu") -> Iterator[None]:
+        """While it lasts; all that a GPU was asked to do is waited for."""
+        started = time.perf_counter()
+        yield
+        if device == "cuda":
+            torch.cuda.synchronize()
+        self.seconds += time.perf_counter() - started
+
+
 class Observer(Protocol):
     """Adds up, view by view, what a record cannot keep."""
 
@@ -75,6 +92,7 @@ class Engine:
         features: whether feature maps are asked for.
         batch_size: views at a time.
         amp: in mixed precision.
+        stopwatch: how long the model itself took.
     """
 
     model: nn.Module
@@ -84,6 +102,7 @@ class Engine:
     features: bool = True
     batch_size: int = 1
     amp: bool = False
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def look(self, index: int) -> Record:
         """Look at all views of an image, once."""
@@ -142,7 +161,7 @@ class Engine:
         told = nullcontext() if valid is None else padding_told(self.model, valid)
         device = next(self.model.parameters()).device.type
         mixed = torch.autocast(device, enabled=self.amp)
-        with told, mixed:
+        with told, mixed, self.stopwatch.running(device):
             return self.model.test_step(dict(inputs=list(views), data_samples=samples))
 
     def _origin(self, scene: Scene, number: int) -> tuple[int, int]:
@@ -171,7 +190,7 @@ def prediction(sample: BaseDataElement, origin: tuple[int, int]) -> Detections |
     top, left = origin
     masks = None
     if "masks" in found and not any(origin):
-        masks = encoded(found.masks)
+        masks = encoded(torch.as_tensor(found.masks).cpu().numpy())
     return Detections(
         found.bboxes.double().cpu().numpy() + np.array([left, top, left, top]),
         found.scores.double().cpu().numpy(),

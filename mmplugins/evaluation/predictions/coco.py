@@ -180,6 +180,8 @@ def _outside(areas: Float[np.ndarray, " n"], ranges: Ranges) -> Bool[np.ndarray,
 def _by_class(
     classes: Int[np.ndarray, " C"], truth: Annotations, rows: Sequence[_Rows], ranges: Ranges
 ) -> Matched:
+    if not rows:
+        return {name: {} for name in ranges}
     image = np.repeat([each.image for each in rows], [len(each.scores) for each in rows])
     scores = np.concatenate([each.scores for each in rows])
     labels = np.concatenate([each.labels for each in rows])
