@@ -1,6 +1,5 @@
 """A run is the records of one checkpoint on disk, from which every measure follows."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from mmplugins.evaluation.features.affinity import affinity_measures
 from mmplugins.evaluation.features.lie import lie_measures
 from mmplugins.evaluation.features.measures import feature_measures
 from mmplugins.evaluation.features.probe import content_free_measures, probe_measures
-from mmplugins.evaluation.inference.cache import KEY, Cache
+from mmplugins.evaluation.inference.cache import Cache, read_key
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure, fixed
@@ -89,12 +88,14 @@ class Run:
         """One that is there.
 
         Raises:
-            InputError: it is not.
+            InputError: it is not, or another version of this package has written it.
         """
-        file = folder / KEY
-        if not file.is_file():
-            raise InputError(f"{folder} holds no records: there is no {KEY}")
-        return cls.of(folder, RunKey.from_json(json.loads(file.read_text())))
+        written = read_key(folder)
+        try:
+            key = RunKey.from_json(written)
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder} was written by another version: {error}") from error
+        return cls.of(folder, key)
 
     def measures(
         self,

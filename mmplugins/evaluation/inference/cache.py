@@ -14,6 +14,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
+from uuid import uuid4
 
 import numpy as np
 
@@ -22,6 +24,10 @@ from mmplugins.evaluation.inference.archive import arrays_of, record_of
 from mmplugins.evaluation.inference.record import Record
 
 KEY = "key.json"
+COUNT = "arrays"  # how many there are
+T = TypeVar("T")
+# What reading a zip file with a bit wrong somewhere can end in; RuntimeError: it seems encrypted.
+DAMAGE = ValueError, KeyError, EOFError, OSError, RuntimeError, zipfile.BadZipFile, zlib.error
 
 
 class Cache:
@@ -37,10 +43,9 @@ class Cache:
 
     def __init__(self, folder: Path, key: Mapping):
         self.folder = folder
-        (folder / "images").mkdir(parents=True, exist_ok=True)
-        key, file = json.loads(json.dumps(key)), folder / KEY
+        file = folder / KEY
         if file.is_file():
-            before = json.loads(file.read_text())
+            before, key = _flat(read_key(folder)), _flat(json.loads(json.dumps(key)))
             if changed := [n for n in sorted({*key, *before}) if key.get(n) != before.get(n)]:
                 name = changed[0]
                 raise InputError(
@@ -48,16 +53,15 @@ class Cache:
                     f"{_short(before.get(name))} and is {_short(key.get(name))}. Name another "
                     "--out, or delete that folder"
                 )
-        else:
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        if not file.is_file():
             write(file, json.dumps(key, indent=1).encode())
 
     def __contains__(self, image: str) -> bool:
         return self._file(image).is_file()
 
     def __setitem__(self, image: str, record: Record) -> None:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays_of(record))
-        write(self._file(image), buffer.getvalue())
+        _save(self._file(image), arrays_of(record))
 
     def __getitem__(self, image: str) -> Record:
         """The record of an image.
@@ -68,21 +72,18 @@ class Cache:
         file = self._file(image)
         if not file.is_file():
             raise InputError(f"{self.folder} has no record of image {image}: run it to its end")
-        try:
-            with np.load(file, allow_pickle=False) as arrays:
-                return record_of(dict(arrays))
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise InputError(f"{file} is damaged ({error}): delete it and run again") from error
+        return _load(file, record_of)
 
     def arrays(self, name: str, make: Callable[[], dict]) -> dict[str, np.ndarray]:
-        """Arrays that all images share: of a file, or of `make()` the first time."""
+        """Arrays that all images share: of a file, or of `make()` the first time.
+
+        Raises:
+            InputError: the file was damaged.
+        """
         file = self.folder / f"{name}.npz"
         if not file.is_file():
-            buffer = io.BytesIO()
-            np.savez_compressed(buffer, **make())
-            write(file, buffer.getvalue())
-        with np.load(file, allow_pickle=False) as arrays:
-            return dict(arrays)
+            _save(file, make())
+        return _load(file, dict)
 
     def _file(self, image: str) -> Path:
         """Named after the image, whatever its id is made of."""
@@ -90,9 +91,25 @@ class Cache:
         return self.folder / "images" / f"{re.sub(r'[^A-Za-z0-9]+', '-', image)[-40:]}-{digest}.npz"
 
 
+def read_key(folder: Path) -> dict:
+    """What the records of a folder are of.
+
+    Raises:
+        InputError: it holds none, or its key was damaged.
+    """
+    file = folder / KEY
+    if not file.is_file():
+        raise InputError(f"{folder} holds no records: there is no {KEY}")
+    try:
+        return json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}): delete {folder} and run again") from error
+
+
 def write(file: Path, content: bytes) -> None:
     """All of it under its name, or nothing."""
-    part = file.with_name(f".{file.name}.{os.getpid()}")
+    # Processes on other machines that share the disk may have the same id.
+    part = file.with_name(f".{file.name}.{uuid4().hex}")
     try:
         with part.open("wb") as out:
             out.write(content)
@@ -101,6 +118,34 @@ def write(file: Path, content: bytes) -> None:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+def _save(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{COUNT: len(arrays)}, **arrays)
+    write(file, buffer.getvalue())
+
+
+def _load(file: Path, form: Callable[[dict[str, np.ndarray]], T]) -> T:
+    try:
+        with np.load(file, allow_pickle=False) as found:
+            arrays = dict(found)
+        if arrays.pop(COUNT) != len(arrays):  # its table of contents has no checksum
+            raise ValueError("arrays are missing")
+        return form(arrays)
+    except DAMAGE as error:
+        raise InputError(f"{file} is damaged ({error}): delete it and run again") from error
+
+
+def _flat(key: Mapping, place: str = "") -> dict[str, object]:
+    """A key within another as `outer.inner`, so that a difference can be named."""
+    flat = {}
+    for name, value in key.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{place}{name}.")
+        else:
+            flat[place + name] = value
+    return flat
 
 
 def _short(value: object) -> str:
