@@ -61,6 +61,8 @@ class Protocol:
             raise InputError("--shifts frac: fractions of a pixel need --mode roll")
         if "lie" in self.levels and "feat" not in self.levels:
             raise InputError("--levels lie is of features: name feat, too")
+        if "lie" in self.levels and self.mode == "masked_canvas":
+            raise InputError("--levels lie rolls pictures, padding and all: use another --mode")
 
     @property
     def observed(self) -> tuple[str, ...]:

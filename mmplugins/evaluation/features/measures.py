@@ -97,9 +97,8 @@ def _over_sets(curve: Measure, plan: Plan) -> list[Measure]:
 
 
 def _decibel(errors: np.ndarray) -> np.ndarray:
-    # An exact level has no level in dB; nothing is undefined about it.
-    with np.errstate(divide="ignore"):
-        return -20 * np.log10(errors)
+    """NaN of what is exact, which has no level."""
+    return -20 * np.log10(errors, out=np.full_like(errors, np.nan), where=errors > 0)
 
 
 def _position(plan: Plan) -> list[int]:

@@ -59,7 +59,7 @@ def place_map(values: Float[np.ndarray, "h w"], title: str, metric: str, read: R
     """
     figure, (axes,) = frame(title, metric, read, [1], note="grey: not measured")
     shown = axes.imshow(values * read.scale, cmap=COLOURS, interpolation="nearest")
-    axes.set(xlabel="x: pixels", ylabel="y: pixels")
+    axes.set(xlabel="left to right", ylabel="top to bottom", xticks=[], yticks=[])
     figure.colorbar(shown, ax=axes, label=label(metric, read))
     return figure
 

@@ -11,6 +11,10 @@ from mmplugins.evaluation.statistics.intervals import covers
 
 CURVES = ("shift", "border", "block", "class")  # axes of too many points for a table
 NUMBERS = ("set", "shift", "none")  # one table: of sets, of the reference, and of all shifts
+# What differences and noise are told of; all others are in the CSV.
+CARD = ("PC", "sAP", "mASSC", "self-mIoU", "AP", "mIoU", "AP min/M(0)", "mIoU min/M(0)")
+LEVELS = ("backbone", "encoder", "decode_head")
+FAR = "8-inf"  # patches, where an affinity is no mere neighbourhood
 
 
 def summary(results: Results) -> str:
@@ -23,10 +27,11 @@ def summary(results: Results) -> str:
         "↑ more is better, ↓ less is better; % is times 100.",
     ]
     for title, group in _grouped(headline, _table_of):
-        lines += ["", f"## {title}", "", *_values(group)]
-    if differences := [each for each in results.differences if _is_headline(each.row)]:
+        table = _levels if group[0].level == "feature" else _values
+        lines += ["", f"## {title}", "", *table(group)]
+    if differences := [each for each in results.differences if _is_on_card(each.row)]:
         lines += ["", f"## {results.name} less others", "", *_differences(differences)]
-    if noise := [each for each in results.noise if _is_headline(each.row)]:
+    if noise := [each for each in results.noise if _is_on_card(each.row)]:
         lines += ["", "## one checkpoint, run again", "", *_noise(noise)]
     return "\n".join(lines) + "\n"
 
@@ -34,6 +39,14 @@ def summary(results: Results) -> str:
 def _is_headline(row: Row) -> bool:
     in_table = row.axis not in CURVES or row.point == REFERENCE
     return in_table and reading(row.metric).headline
+
+
+def _is_on_card(row: Row) -> bool:
+    if row.metric == "AUROC":
+        return row.point == FAR
+    if row.metric in ("FES", "FES_resampled"):
+        return row.axis == "set" and row.part.startswith(LEVELS)
+    return row.metric in CARD and _is_headline(row)
 
 
 def _table_of(row: Row) -> str:
@@ -56,6 +69,17 @@ def _values(rows: Sequence[Row]) -> list[str]:
         of_point = {row.point: _span(row) for row in group}
         lines.append([_name(metric), part, *(of_point.get(point, "") for point in points)])
     return _table(["metric", "part", *points], lines)
+
+
+def _levels(rows: Sequence[Row]) -> list[str]:
+    """A line for each level of the network, a column for each metric and point."""
+    columns = list(dict.fromkeys((row.metric, row.point) for row in rows))
+    lines = []
+    for part, group in _grouped(rows, lambda row: row.part):
+        found = {(row.metric, row.point): _span(row) for row in group}
+        lines.append([part, *(found.get(column, "") for column in columns)])
+    titles = [_name(metric) + f" {point}" * (point != "all") for metric, point in columns]
+    return _table(["level", *titles], lines)
 
 
 def _differences(differences: Sequence[Difference]) -> list[str]:
