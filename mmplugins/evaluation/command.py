@@ -1,6 +1,7 @@
 """Command line of tools/equivariance.py: from a config and checkpoints to files of results."""
 
 import argparse
+import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,7 +13,7 @@ from mmplugins.engine.inputs import InputError, check_data, check_file
 from mmplugins.engine.launch import add_model_options, plain_errors, read_config
 from mmplugins.evaluation.inference.passes import join
 from mmplugins.evaluation.inference.pictures import Pictures
-from mmplugins.evaluation.outcome import Outcome, measured, open_outcome, write_outcome
+from mmplugins.evaluation.outcome import RESULTS, Outcome, measured, open_outcome, write_outcome
 from mmplugins.evaluation.predictions.consistency import SCORE
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import compare, noise
@@ -20,7 +21,7 @@ from mmplugins.evaluation.results.files import read_results
 from mmplugins.evaluation.results.provenance import origin
 from mmplugins.evaluation.runs import LEVELS
 from mmplugins.evaluation.statistics.resampling import Bootstrap
-from mmplugins.evaluation.study import Protocol, Recipe
+from mmplugins.evaluation.study import AGAIN, Protocol, Recipe
 
 TOOL = "tools/equivariance.py"
 EPILOG = """
@@ -46,37 +47,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure how far a detector or segmenter is from commuting with translations."""
     with plain_errors():
         args = parser().parse_args(argv)
+        started, clock = datetime.now(timezone.utc), time.perf_counter()
         join(args.launcher)
         bars = Bars(quiet=not dist.is_main_process())
+        for other in args.against:  # before hours of work
+            read_results(Path(other) / RESULTS)
         recipe = _recipe(args, bars)
-        started = datetime.now(timezone.utc)
         runs = [recipe.run(checkpoint, recipe.indices) for checkpoint in args.checkpoint]
-        again = recipe.indices[: args.noise_floor]
-        reruns = [
-            (cause, recipe.run(args.checkpoint[0], again, again=cause))
-            for cause in ("repeat", "amp")
-            if again
-        ]
+        few = recipe.indices[: args.noise_floor]
+        again = {cause: recipe.run(args.checkpoint[0], few, again=cause) for cause in AGAIN if few}
         if not dist.is_main_process():
             return
         levels, images = recipe.protocol.levels, recipe.ids(recipe.indices)
         bootstrap = Bootstrap(len(images), args.boot, args.seed)
-        name = args.name or Path(args.config).stem
+        name, plan = args.name or Path(args.config).stem, runs[0].key.plan
         this = measured(name, runs, images, levels, bootstrap, bars, score=args.score)
         others = [open_outcome(Path(o), levels, bootstrap, bars) for o in args.against]
-        plan = runs[0].key.plan
-        few = recipe.ids(again)
-        floors = []
-        if reruns:
-            small = Bootstrap(len(few), args.boot, args.seed)
+        differences = compare(this, others, plan)
+        if again:
+            bootstrap = Bootstrap(len(few), args.boot, args.seed)
             first, *rest = (
-                measured(cause, [run], few, levels, small, bars, score=args.score)
-                for cause, run in [("first", runs[0]), *reruns]
+                measured(cause, [run], recipe.ids(few), levels, bootstrap, bars, score=args.score)
+                for cause, run in {"first": runs[0], **again}.items()
             )
-            floors = noise(first, rest, plan)
         made_by = origin(
             tool=TOOL,
-            options={k: v for k, v in vars(args).items() if v is not None},
+            options=vars(args),
             config=args.config,
             cfg=recipe.cfg,
             checkpoints=args.checkpoint,
@@ -84,7 +80,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             started=started,
             processes=dist.get_world_size(),
         )
-        outcome = Outcome(this, made_by, compare(this, others, plan), floors)
+        seconds = {"model": recipe.stopwatch.seconds, "all": time.perf_counter() - clock}
+        floors = noise(first, rest, plan) if again else ()
+        outcome = Outcome(this, made_by | {"seconds": seconds}, differences, floors)
         write_outcome(Path(args.out), outcome, runs, bars)
 
 
@@ -103,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
     modes = ["canvas", "window", "roll", "masked_canvas"]
     add("--mode", choices=modes, default="canvas", help="how pictures are shifted [%(default)s]")
     add("--shifts", type=_names, default="pgrid,sub", help="sets of shifts [%(default)s]")
-    levels = f"what to measure: {', '.join(LEVELS)}, lie [%(default)s]"
+    levels = f"what to measure: {', '.join(LEVELS)} [%(default)s]"
     add("--levels", type=_names, default="feat,pred,task", help=levels)
     add("--subset", type=_subset, help="so many images, or a file of ids or of results [all]")
     add("--seed", type=int, default=0, help="of the subset and the bootstrap [%(default)s]")

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.inference.cache import write
-from mmplugins.evaluation.predictions.segmentation import consistency_sums, flip_map
+from mmplugins.evaluation.predictions.segmentation import flip_map
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results import figures, maps
 from mmplugins.evaluation.results.comparison import Difference, Measured, Noise
@@ -132,8 +132,6 @@ def write_figures(folder: Path, this: Measured, found: Sequence[Row], run: Run) 
         if own := rows_of("set", metric):
             figures.save(figures.bars(own, this.name), folder / f"{metric}.png")
     if not run.key.detection:
-        plan, classes = run.key.plan, len(run.key.classes)
-        images = this.protocol["images"]
-        flips = flip_map([consistency_sums(run.cache[i], plan, classes) for i in images])
+        flips = flip_map([run.reduced(image).sums for image in this.protocol["images"]])
         picture = maps.place_map(flips, this.name, "flips", FLIPS)
         figures.save(picture, folder / "flips.png")

@@ -1,7 +1,7 @@
 """A run is the records of one checkpoint on disk, from which every measure follows."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,13 @@ from mmplugins.evaluation.tasks.curve import curve_numbers
 from mmplugins.evaluation.tasks.segmentation import image_sums, segmentation_measures
 from mmplugins.evaluation.tasks.zones import counterfactual_zone_precision, zone_precision
 
-LEVELS = {"feat": "feature", "pred": "prediction", "task": "task", "affinity": "affinity"}
+LEVELS = {
+    "feat": "feature",
+    "pred": "prediction",
+    "task": "task",
+    "affinity": "affinity",
+    "lie": "feature",
+}
 CALIBRATION = "calibration"
 
 
@@ -69,10 +75,11 @@ class RunKey:
 
 @dataclass(frozen=True)
 class Run:
-    """Records on disk, and what they are of."""
+    """Records on disk, what they are of, and what of them was read already."""
 
     cache: Cache
     key: RunKey
+    _read: dict[str, Record] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, folder: Path, key: RunKey) -> "Run":
@@ -113,7 +120,7 @@ class Run:
             bars: to show how far it is.
             score: of detections that the prediction level compares.
         """
-        parts = [self._reduced(image) for image in bars.track(images, "reading", "image")]
+        parts = [self.reduced(image) for image in bars.track(images, "reading", "image")]
         sums, plan = [part.sums for part in parts], self.key.plan
         measures = []
         if "feat" in levels:
@@ -124,18 +131,22 @@ class Run:
             measures += affinity_measures(sums)
         if not self.key.detection:
             measures += segmentation_measures(sums, plan, self.key.classes)
+            curves = [m for m in measures if (m.metric, m.axis) == ("mIoU", "shift")]
+            measures += [number for curve in curves for number in curve_numbers(curve, plan)]
         elif {"pred", "task"} & {*levels}:
             measures += _of_detections(parts, plan, levels, bars, score)
         wanted = {LEVELS[level] for level in levels}
         return [measure for measure in measures if measure.level in wanted]
 
-    def _reduced(self, image: str) -> Record:
+    def reduced(self, image: str) -> Record:
         """A record with what its label maps add up to in their place: maps are large."""
-        record, key = self.cache[image], self.key
-        if key.detection:
-            return record
-        sums = image_sums(record, key.plan, len(key.classes))
-        return replace(record, views=(), truth=None, sums={**record.sums, **sums})
+        if image not in self._read:
+            record, key = self.cache[image], self.key
+            if not key.detection:
+                sums = record.sums | image_sums(record, key.plan, len(key.classes))
+                record = replace(record, views=(), truth=None, sums=sums)
+            self._read[image] = record
+        return self._read[image]
 
 
 def _of_detections(
@@ -171,6 +182,8 @@ def task_measures(records: Sequence[Record], plan: Plan) -> list[Measure]:
 
 def _bounds(views: Sequence[Matched], kind: str) -> list[Measure]:
     """AP of choices that are made for these images, and say nothing about others."""
+    if not any(matches.truths.any() for matches in views[0]["all"].values()):
+        return []  # nothing to find
     found = bounds([list(view["all"].values()) for view in views])
     named = {
         "AP-": found.low,

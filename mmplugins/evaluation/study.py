@@ -1,7 +1,7 @@
 """One recipe's study: views of every test image, records of every checkpoint, and the results."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import lcm
 from pathlib import Path
@@ -18,7 +18,7 @@ from mmplugins.evaluation.features.levels import (
     feature_levels,
     level_strides,
 )
-from mmplugins.evaluation.inference.engine import Engine
+from mmplugins.evaluation.inference.engine import Engine, Stopwatch
 from mmplugins.evaluation.inference.observing import MEAN, Observing, calibrate
 from mmplugins.evaluation.inference.passes import device_of, run_pass
 from mmplugins.evaluation.inference.pictures import Pictures, subset
@@ -30,6 +30,7 @@ from mmplugins.evaluation.shifts import Mode, shift_set
 from mmplugins.visualise.look import build_model
 
 Again = Literal["repeat", "amp"]
+AGAIN: tuple[Again, ...] = ("repeat", "amp")  # for a noise floor: the same, or in mixed precision
 SIDES = (448, 896)  # of an empty picture that strides are read from
 PADDING = 32  # what data preprocessors pad to; views are multiples of it
 
@@ -55,8 +56,8 @@ class Protocol:
     amp: bool = False
 
     def __post_init__(self):
-        if unknown := [level for level in self.levels if level not in {*LEVELS, "lie"}]:
-            raise InputError(f"--levels: no `{unknown[0]}`; there are {', '.join(LEVELS)}, lie")
+        if unknown := [level for level in self.levels if level not in LEVELS]:
+            raise InputError(f"--levels: no `{unknown[0]}`; there are {', '.join(LEVELS)}")
         if "frac" in self.shifts and self.mode != "roll":
             raise InputError("--shifts frac: fractions of a pixel need --mode roll")
         if "lie" in self.levels and "feat" not in self.levels:
@@ -132,6 +133,7 @@ class Recipe:
         bars: show how far it is.
         trust: let checkpoints run code.
         batch_size: views at a time; 1 on a CPU and 8 elsewhere, without.
+        stopwatch: how long the models themselves took.
     """
 
     cfg: Config
@@ -141,6 +143,7 @@ class Recipe:
     bars: Bars
     trust: bool = False
     batch_size: int | None = None
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self):
         rolled = self.protocol.mode == "roll" and self.pictures.detection
@@ -189,7 +192,13 @@ class Recipe:
         run = Run.of(self.folder / name, key)
         batch_size = self.batch_size or (1 if device == "cpu" else 8)
         engine = Engine(
-            model, self.pictures, plan, features=bool(observed), batch_size=batch_size, amp=amp
+            model,
+            self.pictures,
+            plan,
+            features=bool(observed),
+            batch_size=batch_size,
+            amp=amp,
+            stopwatch=self.stopwatch,
         )
         means = self._means(run, engine) if "feat" in observed else {}
         observing = Observing(model, plan, means, "affinity" in observed, "lie" in observed)

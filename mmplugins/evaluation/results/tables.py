@@ -31,7 +31,8 @@ def summary(results: Results) -> str:
         lines += ["", f"## {title}", "", *table(group)]
     if differences := [each for each in results.differences if _is_on_card(each.row)]:
         lines += ["", f"## {results.name} less others", "", *_differences(differences)]
-    if noise := [each for each in results.noise if _is_on_card(each.row)]:
+    noise = [each for each in results.noise if _is_on_card(each.row)]
+    if noise := [each for each in noise if each.row.level != "affinity"]:
         lines += ["", "## one checkpoint, run again", "", *_noise(noise)]
     return "\n".join(lines) + "\n"
 
