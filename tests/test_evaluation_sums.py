@@ -143,3 +143,14 @@ def test_many_cells_are_represented_by_some_of_them():
     fields = dict(zip(FIELDS, sums["feature/fine"][0].T, strict=True))
     assert fields["cells"][0] == 512
     assert fields["asked"][1] == 128
+
+
+def test_a_level_of_few_cells_has_none_off_the_border():
+    """Of 2 x 5 none is."""
+    picture = torch.randn(2, 8, 20, dtype=torch.float64)
+    _, sums = collected(
+        plan_of("roll", (4, 0)), picture, {"coarse": pooled(4)}, {"coarse": torch.zeros(2)}
+    )
+    fields = dict(zip(FIELDS, sums["feature/coarse"][0].T, strict=True))
+    assert fields["cells"].tolist() == [10, 0, 0, 0, 0]
+    assert fields["asked"].tolist() == [0] * BORDERS

@@ -125,8 +125,11 @@ def position_r2(
 def probe_measures(sums: Sequence[Mapping[str, np.ndarray]], *, seed: int = 0) -> list[Measure]:
     """POS-R2 of each level, from what `ProbeSamples` kept of each image.
 
-    Weights count the images that the probe is tested on; it is not trained again.
+    Weights count the images that the probe is tested on; it is not trained again. A single image
+    leaves none to test.
     """
+    if len(sums) < 2:
+        return []
     measures = []
     for name in (name for name in sums[0] if name.startswith(PREFIX)):
         if not all(name in of_image for of_image in sums):

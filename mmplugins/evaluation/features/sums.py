@@ -154,8 +154,8 @@ def pair_sums(
         return np.zeros((BORDERS, len(FIELDS)))
     a, b = (each.to(mean.dtype) - mean for each in (a, b))
     sums = _sums(a, b, places.border)
-    if places.exact:
-        inside = places.border >= BORDER
+    inside = places.border >= BORDER
+    if places.exact and inside.any():
         sums[BORDER, 4:6] = _retrieved(a[inside], b[inside])
     sums[:, 6] = not places.exact
     return sums
