@@ -134,8 +134,14 @@ def test_plans_that_make_no_sense(mode, given, options, said):
     [
         ("window", (30, 0), {}, (64, 90), "smaller than the range of shifts, 30 pixels"),
         ("roll", (1, 0), {}, (7, 90), "smaller than the range of shifts"),
-        ("window", (8, 0), {"edge": 20}, (48, 90), "no pixel of 32 x 72 is in sight"),
-        ("canvas", (8, 0), {"edge": 20}, (40, 90), "no pixel of 40 x 90 is 20 off the edge"),
+        (
+            "window",
+            (8, 0),
+            {"edge": 20},
+            (48, 90),
+            "no pixel of 32 x 72 is in sight .*: use --mode canvas, or",
+        ),
+        ("canvas", (8, 0), {"edge": 20}, (40, 90), "20 off the edge: use less with --edge"),
         ("canvas", (16, 0), {"fill": "reflect"}, (32, 64), "has no reflection for shifts of 16"),
     ],
 )

@@ -104,7 +104,13 @@ class Plan:
                 "--mode canvas, or less with --max-shift"
             )
         content = (-margin, -margin, height - margin, width - margin)
-        return Scene(view, content, self.frame.core(*view, self.shifts, self.edge))
+        try:
+            core = self.frame.core(*view, self.shifts, self.edge)
+        except ValueError as error:
+            raise ValueError(
+                f"{error}: use --mode canvas, or less with --max-shift or --edge"
+            ) from error
+        return Scene(view, content, core)
 
     def _on_canvas(self, height: int, width: int) -> Scene:
         margin, edge = self.frame.margin, self.edge
@@ -112,7 +118,9 @@ class Plan:
         content = (margin, margin, margin + height, margin + width)
         core = (margin + edge, margin + edge, margin + height - edge, margin + width - edge)
         if edge >= min(height, width) - edge:
-            raise ValueError(f"no pixel of {height} x {width} is {edge} off the edge")
+            raise ValueError(
+                f"no pixel of {height} x {width} is {edge} off the edge: use less with --edge"
+            )
         if self.fill == "reflect":
             for side, whole in zip((height, width), view, strict=True):
                 if whole - margin - side + self._largest >= side:
