@@ -104,7 +104,7 @@ class TestShift:
             for x in range(6):
                 if 0 <= y + dy < 7 and 0 <= x + dx < 6:
                     expected[y + dy, x + dx] = pixels[y, x]
-        assert moved(coco_masks.encode(pixels), dy, dx) == coco_masks.encode(expected)
+        assert moved([coco_masks.encode(pixels)], dy, dx) == [coco_masks.encode(expected)]
 
     @pytest.mark.parametrize("corner", [(0, 0), (0, 100), (68, 0), (68, 100), (30, 40)])
     def test_masks_that_stay_in_the_frame_are_exact(self, corner):
@@ -114,10 +114,10 @@ class TestShift:
         pixels[34:62, 50:78] = shape
         expected = np.zeros_like(pixels)
         expected[corner[0] : corner[0] + 28, corner[1] : corner[1] + 28] = shape
-        mask = moved(coco_masks.encode(pixels), corner[0] - 34, corner[1] - 50)
+        (mask,) = moved([coco_masks.encode(pixels)], corner[0] - 34, corner[1] - 50)
         assert mask == coco_masks.encode(expected)
         text = {**mask, "counts": mask["counts"].decode()}
-        assert moved(text, 34 - corner[0], 50 - corner[1]) == coco_masks.encode(pixels)
+        assert moved([text], 34 - corner[0], 50 - corner[1]) == [coco_masks.encode(pixels)]
 
     @given(st.integers(-200, 200), st.integers(-200, 200))
     def test_boxes_come_back_exactly(self, dy, dx):

@@ -39,8 +39,8 @@ def test_moved_masks_are_those_of_moved_bitmaps(bitmap, dy, dx):
     padded = np.pad(bitmap, ((9, 9), (9, 9)))
     expected = padded[9 - dy : 9 - dy + height, 9 - dx : 9 - dx + width]
     mask = of_coco(bitmap)
-    assert moved(mask, dy, dx) == of_coco(expected)
-    assert moved({**mask, "counts": mask["counts"].decode()}, dy, dx) == of_coco(expected)
+    assert moved([mask], dy, dx) == [of_coco(expected)]
+    assert moved([{**mask, "counts": mask["counts"].decode()}], dy, dx) == [of_coco(expected)]
 
 
 def test_long_runs(generator):
@@ -49,4 +49,4 @@ def test_long_runs(generator):
     bitmap[200:500, 300:600] = generator.random((300, 300)) < 0.5
     for dy, dx in [(1, 0), (-200, -300), (199, 299), (-3, 250)]:
         expected = np.roll(bitmap, (dy, dx), (0, 1))
-        assert moved(of_coco(bitmap), dy, dx) == of_coco(expected)
+        assert moved([of_coco(bitmap)], dy, dx) == [of_coco(expected)]

@@ -89,7 +89,7 @@ class Detections:
             return replace(self, boxes=boxes)
         if dy != round(dy) or dx != round(dx):
             raise ValueError(f"masks move by whole pixels only, not by ({dy}, {dx})")
-        masks = [moved(mask, index(round(dy)), index(round(dx))) for mask in self.masks]
+        masks = moved(self.masks, index(round(dy)), index(round(dx)))
         return replace(self, boxes=boxes, masks=masks)
 
     def extents(self, kind: str = "box") -> np.ndarray:

@@ -6,9 +6,14 @@ sign; from the fourth run on, what is written is the difference to the run two b
 https://github.com/cocodataset/cocoapi
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool
 from pycocotools import mask as coco_masks
+
+_FIRST_MORE = 48 + 32  # characters from here on have more to follow
+_MORE = bytes(range(_FIRST_MORE, _FIRST_MORE + 32))
 
 
 def encoded(masks: Bool[np.ndarray, "n H W"]) -> list[dict]:
@@ -25,37 +30,50 @@ def encoded(masks: Bool[np.ndarray, "n H W"]) -> list[dict]:
     return found
 
 
-def moved(mask: dict, dy: int, dx: int) -> dict:
-    """One mask moved in its frame, zeros moving in.
+def moved(masks: Sequence[dict], dy: int, dx: int) -> list[dict]:
+    """Masks of one size moved in their frame, zeros moving in.
 
-    Where all of the mask stays in the frame, each of its pixels moves on by `dx * height + dy`, so
-    only the first and the last run of zeros change; else (many times slower) the mask is drawn.
+    Where all of a mask stays in the frame, each of its pixels moves on by `dx * height + dy`, so
+    only the first and the last run of zeros change; else (many times slower) it is drawn.
     """
-    height, width = mask["size"]
-    x, y, w, h = coco_masks.toBbox(mask)
-    stays = w and 0 <= x + dx <= width - w and 0 <= y + dy <= height - h
-    corner = (x + dx, y + dy) == (width - w, height - h)  # there may be no zeros after it
-    if stays and not corner:
-        counts = _lengthened(mask["counts"], dx * height + dy)
-        if counts is not None:
-            return {"size": mask["size"], "counts": counts}
-    pixels = coco_masks.decode(mask)
+    if not masks:
+        return []
+    height, width = masks[0]["size"]
+    x, y, w, h = coco_masks.toBbox(list(masks)).T
+    stays = (x + dx >= 0) & (y + dy >= 0) & (x + dx + w <= width) & (y + dy + h <= height)
+    stays &= (x + dx + w < width) | (y + dy + h < height)  # else no zeros may be left at the end
+    change = (dx * height + dy) * (w > 0)  # of nothing, nothing moves
+    return [
+        (inside and _lengthened(mask, by)) or _drawn(mask, dy, dx)
+        for mask, inside, by in zip(masks, stays.tolist(), change.tolist(), strict=True)
+    ]
+
+
+def _lengthened(mask: dict, change: int) -> dict | None:
+    """The first run longer, the last as much shorter; None if the last is not of zeros."""
+    counts = mask["counts"]
+    codes = counts if isinstance(counts, bytes) else counts.encode()
+    if len(codes.translate(None, _MORE)) % 2 == 0:
+        return None
+    first, last = 0, len(codes) - 1
+    while codes[first] >= _FIRST_MORE:
+        first += 1
+    while codes[last - 1] >= _FIRST_MORE:
+        last -= 1
+    # Neither is what another run's difference is taken to.
+    start, end = _number(codes[: first + 1]) + change, _number(codes[last:]) - change
+    return {
+        "size": mask["size"],
+        "counts": _written(start) + codes[first + 1 : last] + _written(end),
+    }
+
+
+def _drawn(mask: dict, dy: int, dx: int) -> dict:
+    (height, width), pixels = mask["size"], coco_masks.decode(mask)
     drawn = np.zeros_like(pixels)
     (to_y, from_y), (to_x, from_x) = _windows(dy, height), _windows(dx, width)
     drawn[to_y, to_x] = pixels[from_y, from_x]
     return coco_masks.encode(drawn)
-
-
-def _lengthened(counts: bytes | str, change: int) -> bytes | None:
-    """The first run longer, the last as much shorter; None if the last is not of zeros."""
-    codes = counts if isinstance(counts, bytes) else counts.encode()
-    ends = [place for place, code in enumerate(codes) if code < 48 + 32]
-    if len(ends) % 2 == 0:
-        return None  # it ends with ones
-    first, last = ends[0] + 1, ends[-2] + 1
-    # Neither is what another run's difference is taken to.
-    start, end = _number(codes[:first]) + change, _number(codes[last:]) - change
-    return _written(start) + codes[first:last] + _written(end)
 
 
 def _ends(filled: Bool[np.ndarray, " n"]) -> tuple[int, int]:
