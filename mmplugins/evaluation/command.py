@@ -1,10 +1,12 @@
 """Command line of tools/equivariance.py: from a config and checkpoints to files of results."""
 
 import argparse
+import os
 import time
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NoReturn
 
 import torch
 from mmengine import dist
@@ -13,12 +15,12 @@ from mmplugins.engine.inputs import InputError, check_data, check_file
 from mmplugins.engine.launch import add_model_options, plain_errors, read_config
 from mmplugins.evaluation.inference.passes import join
 from mmplugins.evaluation.inference.pictures import Pictures
-from mmplugins.evaluation.outcome import RESULTS, Outcome, measured, open_outcome, write_outcome
+from mmplugins.evaluation.outcome import RECORDS, Outcome, Rival, measured, write_outcome
 from mmplugins.evaluation.predictions.consistency import SCORE
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import compare, noise
 from mmplugins.evaluation.results.files import read_results
-from mmplugins.evaluation.results.provenance import origin
+from mmplugins.evaluation.results.provenance import file_hash, origin
 from mmplugins.evaluation.runs import LEVELS
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.study import AGAIN, Protocol, Recipe
@@ -50,8 +52,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         started, clock = datetime.now(timezone.utc), time.perf_counter()
         join(args.launcher)
         bars = Bars(quiet=not dist.is_main_process())
-        for other in args.against:  # before hours of work
-            read_results(Path(other) / RESULTS)
         recipe = _recipe(args, bars)
         runs = [recipe.run(checkpoint, recipe.indices) for checkpoint in args.checkpoint]
         few = recipe.indices[: args.noise_floor]
@@ -62,7 +62,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         bootstrap = Bootstrap(len(images), args.boot, args.seed)
         name, plan = args.name or Path(args.config).stem, runs[0].key.plan
         this = measured(name, runs, images, levels, bootstrap, bars, score=args.score)
-        others = [open_outcome(Path(o), levels, bootstrap, bars) for o in args.against]
+        others = [
+            rival.measured(levels, bootstrap, bars, score=args.score) for rival in recipe.rivals
+        ]
         differences = compare(this, others, plan)
         if again:
             bootstrap = Bootstrap(len(few), args.boot, args.seed)
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Options with their explanations."""
-    result = argparse.ArgumentParser(
+    result = _Parser(
         description=main.__doc__,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -103,19 +105,19 @@ def parser() -> argparse.ArgumentParser:
     add("--shifts", type=_names, default="pgrid,sub", help="sets of shifts [%(default)s]")
     levels = f"what to measure: {', '.join(LEVELS)} [%(default)s]"
     add("--levels", type=_names, default="feat,pred,task", help=levels)
-    add("--subset", type=_subset, help="so many images, or a file of ids or of results [all]")
-    add("--seed", type=int, default=0, help="of the subset and the bootstrap [%(default)s]")
+    add("--subset", help="so many images, or a file of ids or of results [all]")
+    add("--seed", type=_natural, default=0, help="of the subset and the bootstrap [%(default)s]")
     add("--boot", type=_positive, default=1000, help="resamples of the images [%(default)s]")
     add("--period", type=_positive, help="P in pixels [of strides and windows]")
     add("--max-shift", type=float, default=128, help="larger shifts are left out [%(default)s px]")
     add("--count", type=_positive, default=16, help="shifts of zhang, lps and eqt [%(default)s]")
-    add("--edge", type=int, help="pixels of the border that do not count [16 in windows, else 0]")
+    add("--edge", type=_natural, help="pixels of the border to leave out [16 in windows, else 0]")
     add("--fill", choices=["mean", "reflect"], default="mean", help="of canvases [%(default)s]")
     add("--score", type=float, default=SCORE, help="of detections that pred compares [%(default)s]")
     add("--batch-size", type=_positive, help="views at a time [1 on a CPU, else 8]")
     add("--amp", action="store_true", help="mixed precision")
     noise_help = "images to run twice more, again and in mixed precision; 0: none [%(default)s]"
-    add("--noise-floor", type=int, default=2, metavar="IMAGES", help=noise_help)
+    add("--noise-floor", type=_natural, default=2, metavar="IMAGES", help=noise_help)
     against = "folders of other recipes' results, to compare with"
     add("--against", nargs="+", default=[], metavar="OUT", help=against)
     add("--launcher", choices=["none", "pytorch", "slurm"], default="none", help="[%(default)s]")
@@ -123,16 +125,23 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as all else here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
+
+
 def _recipe(args: argparse.Namespace, bars: Bars) -> Recipe:
-    for checkpoint in args.checkpoint:
-        check_file(checkpoint, "checkpoint")
+    _check_checkpoints(args.checkpoint)
+    _check_out(Path(args.out))
     cfg = read_config(args.config, args.cfg_options)
     check_data(cfg, ["test"])
     protocol = Protocol(
         mode=args.mode,
         shifts=args.shifts,
         levels=args.levels,
-        subset=args.subset,
+        subset=_subset(args.subset),
         seed=args.seed,
         period=args.period,
         max_shift=args.max_shift,
@@ -141,36 +150,70 @@ def _recipe(args: argparse.Namespace, bars: Bars) -> Recipe:
         fill=args.fill,
         amp=args.amp,
     )
-    out = Path(args.out)
     return Recipe(
         cfg,
         Pictures(cfg),
         protocol,
-        out / "records",
+        Path(args.out) / RECORDS,
         bars,
         trust=args.trust_checkpoint,
         batch_size=args.batch_size,
+        rivals=_rivals(args.against, len(args.checkpoint)),
     )
+
+
+def _check_checkpoints(paths: Sequence[str]) -> None:
+    for path in paths:
+        if "://" in path:
+            raise InputError(f"checkpoint: download {path}: records belong to a file's content")
+        check_file(path, "checkpoint")
+    if len({file_hash(path) for path in paths}) < len(paths):
+        raise InputError("two checkpoints hold the same, and are no two training runs")
+
+
+def _check_out(folder: Path) -> None:
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise InputError(f"--out {folder}: nothing can be written to `{there}`")
+
+
+def _rivals(folders: Sequence[str], runs: int) -> list[Rival]:
+    """What to compare with, known to be there and of as many runs before hours of work."""
+    rivals = [Rival.open(Path(folder)) for folder in folders]
+    for rival in rivals:
+        if len(rival.runs) != runs:
+            raise InputError(
+                f"--against {rival.folder}: of {len(rival.runs)} checkpoints, but here are {runs}"
+            )
+    names = [rival.results.name for rival in rivals]
+    if len({*names}) < len(names):
+        raise InputError(f"--against: two of one name ({', '.join(names)}): give them a --name")
+    return rivals
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in text.split(",") if name))
 
 
+def _natural(text: str, least: int = 0) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"`{text}` is no whole number of {least} or more")
+    return int(text)
+
+
 def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
+    return _natural(text, 1)
 
 
-def _subset(text: str) -> int | tuple[str, ...]:
+def _subset(text: str | None) -> int | tuple[str, ...] | None:
     """A number, or the ids in a file: one a line, or the images of a file of results."""
-    if text.isdecimal():
-        return int(text)
+    if text is None or text.isdecimal():
+        return text and int(text)
     check_file(text, "--subset")
     if text.endswith(".json"):
         return tuple(read_results(Path(text)).protocol["images"])
-    ids = tuple(line.strip() for line in Path(text).read_text().splitlines() if line.strip())
+    lines = Path(text).read_text(errors="replace").splitlines()
+    ids = tuple(line.strip() for line in lines if line.strip())
     if not ids:
         raise InputError(f"--subset: no ids in {text}")
     return ids

@@ -7,10 +7,16 @@ from typing import Any
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.inference.cache import write
+from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.predictions.segmentation import flip_map
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results import figures, maps
-from mmplugins.evaluation.results.comparison import Difference, Measured, Noise
+from mmplugins.evaluation.results.comparison import (
+    Difference,
+    Measured,
+    Noise,
+    differing,
+)
 from mmplugins.evaluation.results.files import Results, read_results, write_csv, write_results
 from mmplugins.evaluation.results.provenance import protocol
 from mmplugins.evaluation.results.readings import Reading
@@ -63,33 +69,64 @@ def measured(
         bootstrap: of the images.
         bars: show how far it is.
         score: of detections that are compared.
+
+    Raises:
+        InputError: there is nothing to measure.
     """
     measures = [run.measures(images, levels, bars, score=score) for run in runs]
     track = lambda keys: bars.track(keys, "resampling", "measure")  # noqa: E731
+    if not measures[0]:
+        raise InputError(f"{name} and its data have nothing to measure at {', '.join(levels)}")
     facts = protocol(runs[0].key.plan, images, bootstrap) | {"score": score}
     findings = estimate_all(measures, bootstrap, track)
     return Measured(name, facts, [*findings, *over_sets(findings, runs[0].key.plan)])
 
 
-def open_outcome(folder: Path, levels: Sequence[str], bootstrap: Bootstrap, bars: Bars) -> Measured:
-    """Another recipe's, measured again from its records.
+@dataclass(frozen=True)
+class Rival:
+    """Another recipe's results, and the records that they follow from."""
 
-    Raises:
-        InputError: there are no results, or their records are gone.
-    """
-    results = read_results(folder / RESULTS)
-    facts = results.protocol
-    runs = [
-        Run.open(folder / RECORDS / (checkpoint["sha256"] or "url")[:12])
-        for checkpoint in results.origin["checkpoints"]
-    ]
-    if len(facts["images"]) != bootstrap.images:
-        raise InputError(
-            f"{folder} is of {len(facts['images'])} images and not of the same {bootstrap.images}"
-        )
-    return measured(
-        results.name, runs, facts["images"], levels, bootstrap, bars, score=facts["score"]
-    )
+    folder: Path
+    results: Results
+    runs: Sequence[Run]
+
+    @classmethod
+    def open(cls, folder: Path) -> "Rival":
+        """What a folder holds.
+
+        Raises:
+            InputError: there are no results, or their records are gone.
+        """
+        results = read_results(folder / RESULTS)
+        runs = [
+            Run.open(folder / RECORDS / checkpoint["sha256"][:12])
+            for checkpoint in results.origin["checkpoints"]
+        ]
+        for image in results.protocol["images"]:
+            if gone := [run.cache.folder for run in runs if image not in run.cache]:
+                raise InputError(f"{gone[0]} has no record of image {image} any more")
+        return cls(folder, results, runs)
+
+    def check(self, plan: Plan, images: Sequence[str]) -> None:
+        """Refuse other views or images; the bootstrap and the score may differ.
+
+        Raises:
+            InputError: naming the first difference.
+        """
+        anew = dict.fromkeys(("seed", "boot", "score"))
+        ours = protocol(plan, images, Bootstrap(len(images))) | anew
+        for place, here, there in differing(ours, self.results.protocol | anew):
+            raise InputError(
+                f"--against {self.folder} cannot be compared with: {place} is {there} there, "
+                f"but {here} here"
+            )
+
+    def measured(
+        self, levels: Sequence[str], bootstrap: Bootstrap, bars: Bars, *, score: float
+    ) -> Measured:
+        """Its results again, with another bootstrap and score; see `measured`."""
+        images = self.results.protocol["images"]
+        return measured(self.results.name, self.runs, images, levels, bootstrap, bars, score=score)
 
 
 def write_outcome(folder: Path, outcome: Outcome, runs: Sequence[Run], bars: Bars) -> None:

@@ -123,7 +123,7 @@ class Run:
         parts = [self.reduced(image) for image in bars.track(images, "reading", "image")]
         sums, plan = [part.sums for part in parts], self.key.plan
         measures = []
-        if "feat" in levels:
+        if "feat" in levels and "feat" in self.key.observed:
             known = self.cache.arrays(CALIBRATION, dict)
             measures += feature_measures(sums, plan) + probe_measures(sums)
             measures += content_free_measures(known) + lie_measures(sums)

@@ -20,9 +20,11 @@ from mmplugins.evaluation.features.levels import (
 )
 from mmplugins.evaluation.inference.engine import Engine, Stopwatch
 from mmplugins.evaluation.inference.observing import MEAN, Observing, calibrate
+from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.passes import device_of, run_pass
 from mmplugins.evaluation.inference.pictures import Pictures, subset
 from mmplugins.evaluation.inference.plan import Fill, Plan, ShiftSet, select
+from mmplugins.evaluation.outcome import Rival
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.provenance import config_hash, file_hash
 from mmplugins.evaluation.runs import CALIBRATION, LEVELS, Run, RunKey
@@ -56,6 +58,9 @@ class Protocol:
     amp: bool = False
 
     def __post_init__(self):
+        for option in ("shifts", "levels"):
+            if not getattr(self, option):
+                raise InputError(f"--{option}: name one at least")
         if unknown := [level for level in self.levels if level not in LEVELS]:
             raise InputError(f"--levels: no `{unknown[0]}`; there are {', '.join(LEVELS)}")
         if "frac" in self.shifts and self.mode != "roll":
@@ -77,7 +82,10 @@ def make_plan(protocol: Protocol, model: nn.Module, pictures: Pictures) -> Plan:
     Raises:
         InputError: no shift is left of a set, or the options do not go together.
     """
-    strides = strides_of(model, pictures) if protocol.observed or not protocol.period else {}
+    if protocol.mode == "masked_canvas":
+        with padding_told(model, []):  # refuses a model that cannot be told
+            pass
+    strides = _strides(protocol, model, pictures)
     period = protocol.period or equivariance_period(model, strides)
     sets = []
     for name in protocol.shifts:
@@ -103,6 +111,21 @@ def make_plan(protocol: Protocol, model: nn.Module, pictures: Pictures) -> Plan:
         return Plan(protocol.mode, tuple(sets), period, divisor, edge, protocol.fill)
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def _strides(protocol: Protocol, model: nn.Module, pictures: Pictures) -> dict[str, int | None]:
+    """Where they are needed: to compare features, and to know the period."""
+    if protocol.period and not protocol.observed:
+        return {}
+    try:
+        return strides_of(model, pictures)
+    except InputError as error:
+        if protocol.observed:
+            raise
+        raise InputError(
+            f"the period of {type(model).__name__}, which looks at a picture in several crops, is "
+            "not known: name a --period in pixels"
+        ) from error
 
 
 def strides_of(model: nn.Module, pictures: Pictures) -> dict[str, int | None]:
@@ -133,6 +156,7 @@ class Recipe:
         bars: show how far it is.
         trust: let checkpoints run code.
         batch_size: views at a time; 1 on a CPU and 8 elsewhere, without.
+        rivals: to compare with, which must be of the same views and images.
         stopwatch: how long the models themselves took.
     """
 
@@ -143,6 +167,7 @@ class Recipe:
     bars: Bars
     trust: bool = False
     batch_size: int | None = None
+    rivals: Sequence[Rival] = ()
     stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     def __post_init__(self):
@@ -171,12 +196,15 @@ class Recipe:
             again: for a noise floor, into a folder of its own: the same, or in mixed precision.
 
         Raises:
-            InputError: an image that is too small, or records of something else.
+            InputError: an image that is too small, records of something else, or rivals of other
+                views or images.
         """
         device, observed = device_of(), self.protocol.observed
         model = build_model(self.cfg, checkpoint, device=device, trust=self.trust)
         plan = make_plan(self.protocol, model, self.pictures)
         self._check_sizes(plan, indices)
+        for rival in self.rivals:
+            rival.check(plan, self.ids(self.indices))
         digest, amp = file_hash(checkpoint), self.protocol.amp or again == "amp"
         key = RunKey(
             model=config_hash(Config(dict(model=self.cfg.model))),
@@ -188,7 +216,7 @@ class Recipe:
             observed=observed,
             amp=amp,
         )
-        name = (digest or "url")[:12] + (f"-{again}" if again else "")
+        name = digest[:12] + (f"-{again}" if again else "")
         run = Run.of(self.folder / name, key)
         batch_size = self.batch_size or (1 if device == "cpu" else 8)
         engine = Engine(

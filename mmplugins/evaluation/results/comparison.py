@@ -128,7 +128,7 @@ def check_comparable(this: Measured, other: Measured) -> None:
     Raises:
         InputError: naming the first thing in which they differ, or that no measure is common.
     """
-    difference = next(_differing(_facts(this), _facts(other)), None)
+    difference = next(differing(_facts(this), _facts(other)), None)
     if difference:
         place, ours, theirs = difference
         raise InputError(
@@ -155,14 +155,14 @@ def _facts(this: Measured) -> dict[str, Any]:
     return {**this.protocol, "bootstrap": asdict(bootstrap), "training runs": runs}
 
 
-def _differing(ours: Any, theirs: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
+def differing(ours: Any, theirs: Any, place: str = "") -> Iterator[tuple[str, str, str]]:
     """Places in nested dicts and lists where two are not the same, and what is there."""
     if isinstance(ours, Mapping) and isinstance(theirs, Mapping):
         for key in dict.fromkeys((*ours, *theirs)):
             inner = f"{place}.{key}" if place else str(key)
-            yield from _differing(ours.get(key, _ABSENT), theirs.get(key, _ABSENT), inner)
+            yield from differing(ours.get(key, _ABSENT), theirs.get(key, _ABSENT), inner)
     elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple):
         for index, pair in enumerate(zip_longest(ours, theirs, fillvalue=_ABSENT)):
-            yield from _differing(*pair, f"{place}[{index}]")
+            yield from differing(*pair, f"{place}[{index}]")
     elif ours is not theirs and ours != theirs:
         yield place, *("absent" if value is _ABSENT else repr(value) for value in (ours, theirs))
