@@ -41,11 +41,13 @@ def moved(masks: Sequence[dict], dy: int, dx: int) -> list[dict]:
     height, width = masks[0]["size"]
     x, y, w, h = coco_masks.toBbox(list(masks)).T
     stays = (x + dx >= 0) & (y + dy >= 0) & (x + dx + w <= width) & (y + dy + h <= height)
-    stays &= (x + dx + w < width) | (y + dy + h < height)  # else no zeros may be left at the end
-    change = (dx * height + dy) * (w > 0)  # of nothing, nothing moves
+    # In the last corner no zeros may be left at the end; and of nothing, nothing moves.
+    stays &= (x + dx + w < width) | (y + dy + h < height)
+    change = np.where(w > 0, dx * height + dy, 0).tolist()
+    stays = (stays | (w == 0)).tolist()
     return [
         (inside and _lengthened(mask, by)) or _drawn(mask, dy, dx)
-        for mask, inside, by in zip(masks, stays.tolist(), change.tolist(), strict=True)
+        for mask, inside, by in zip(masks, stays, change, strict=True)
     ]
 
 
@@ -53,6 +55,8 @@ def _lengthened(mask: dict, change: int) -> dict | None:
     """The first run longer, the last as much shorter; None if the last is not of zeros."""
     counts = mask["counts"]
     codes = counts if isinstance(counts, bytes) else counts.encode()
+    if change == 0:
+        return {"size": mask["size"], "counts": codes}
     if len(codes.translate(None, _MORE)) % 2 == 0:
         return None
     first, last = 0, len(codes) - 1
