@@ -6,8 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from mmengine.config import Config
 from PIL import Image
 from pycocotools import mask as coco_masks
@@ -16,7 +14,7 @@ from pycocotools.coco import COCO
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.inference.pictures import Pictures, subset
+from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 
 MODES = ("roll", "window", "canvas", "masked_canvas")
@@ -59,11 +57,11 @@ def uncompressed(*box):
 FORMS = {"polygons": polygon, "compressed": compressed, "uncompressed": uncompressed}
 
 
-def resize(scale):
+def resize(scale, interpolation="nearest"):
     y, x = scale
     return dict(
         type="Resize", scale=(int(WIDTH * x), int(HEIGHT * y)), keep_ratio=False,
-        interpolation="nearest",
+        interpolation=interpolation,
     )  # fmt: skip
 
 
@@ -149,15 +147,18 @@ def test_boxes_without_masks(form, tmp_path):
     assert truth.found.masks is None
 
 
-def segmentation(folder: Path, scale, *, early: bool) -> Pictures:
-    """A picture that shows its labels; 0 is no class and the last row belongs to none."""
-    labels = np.random.default_rng(0).integers(0, 5, (HEIGHT // 4, WIDTH // 4))
-    labels = labels.repeat(4, 0).repeat(4, 1).astype(np.uint8)
+BLOCKS = np.random.default_rng(0).integers(0, 5, (HEIGHT // 4, WIDTH // 4))
+BLOCKS = BLOCKS.repeat(4, 0).repeat(4, 1).astype(np.uint8)
+
+
+def segmentation(folder, scale, *, early=False, labels=BLOCKS, interpolation="nearest"):
+    """A picture that shows its labels; 0 is no class."""
     for place, colours in (("pictures", "RGB"), ("labels", "L")):
         (folder / place / "deep").mkdir(parents=True)
         Image.fromarray(labels).convert(colours).save(folder / place / "deep" / "one.png")
     annotations = dict(type="LoadAnnotations", reduce_zero_label=True)
-    steps = [annotations, resize(scale)] if early else [resize(scale), annotations]
+    resizing = resize(scale, interpolation)
+    steps = [annotations, resizing] if early else [resizing, annotations]
     dataset = dict(
         type="BaseSegDataset",
         metainfo=dict(classes=("a", "b", "c", "d")),
@@ -185,6 +186,17 @@ def test_labels_are_where_the_picture_shows_them(scale, early, tmp_path):
         expected = np.where(view == 0, 255, view - 1)
         assert truth.dtype == np.uint8
         np.testing.assert_array_equal(truth, expected)
+
+
+def test_labels_are_those_of_the_middle_of_pixels(tmp_path):
+    """As those pictures show that are interpolated: of a ramp, at a third of its size."""
+    ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH) + 1).astype(np.uint8)
+    found = segmentation(tmp_path, (1 / 3, 1 / 3), labels=ramp, interpolation="bilinear")
+    picture = found[0]
+    assert picture.pixels.shape == (3, HEIGHT // 3, WIDTH // 3)
+    top, left, bottom, right = (scene := plan_of("canvas").scene(*picture.pixels.shape[1:])).content
+    truth = found.truth(picture, scene)[top:bottom, left:right]
+    np.testing.assert_array_equal(truth + 1, picture.pixels[0])
 
 
 def test_a_segmenter_without_truth(tmp_path):
@@ -233,42 +245,6 @@ def test_real_masks_are_those_of_coco_scaled(data_root):
                 x1, y1, x2, y2 = truth.found.boxes[k]
                 np.testing.assert_allclose(box, [x1, y1, x2 - x1, y2 - y1], atol=3)
     assert compared > 20
-
-
-IDS = [f"{number:012}" for number in range(40)]
-
-
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 5))
-def test_subsets_are_nested_and_follow_from_seed_and_ids(smaller, larger, seed):
-    smaller, larger = sorted((smaller, larger))
-    few, many = (subset(IDS, count, seed=seed) for count in (smaller, larger))
-    assert len(few) == smaller
-    assert {*few} <= {*many}
-    assert few == sorted(few)
-    order = [*reversed(IDS)]
-    assert {order[i] for i in subset(order, smaller, seed=seed)} == {IDS[i] for i in few}
-
-
-def test_subsets_of_other_seeds_are_others():
-    assert len({tuple(subset(IDS, 10, seed=seed)) for seed in range(8)}) == 8
-    assert subset(IDS) == list(range(40))
-    assert subset(IDS, [IDS[7], IDS[3], IDS[7]]) == [3, 7]
-
-
-@pytest.mark.parametrize(
-    ("wanted", "said"),
-    [
-        (41, "a subset of 41 images: the dataset has 40"),
-        (0, "a subset of 0 images"),
-        (
-            [IDS[0], "12", "x"],
-            r"no image 12 in the test dataset \(2 of 3 ids are unknown\); its ids",
-        ),
-    ],
-)
-def test_subsets_that_there_are_not(wanted, said):
-    with pytest.raises(InputError, match=said):
-        subset(IDS, wanted)
 
 
 def test_a_config_without_test_data():
