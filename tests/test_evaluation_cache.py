@@ -157,7 +157,7 @@ def test_folders_that_hold_no_run(key, said, tmp_path):
 
 
 def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
-    """Whatever is cut off, and whichever byte is another."""
+    """Wherever it is cut off, and whichever byte is another."""
     cache = Cache(tmp_path, {})
     cache["one"] = record(views=1)
     cache.arrays("shared", lambda: {"a": np.arange(3)})
@@ -166,9 +166,11 @@ def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
         (tmp_path / "shared.npz", lambda: cache.arrays("shared", dict)),
     ):
         whole, known, refused = file.read_bytes(), read(), 0
-        cut = [whole[:end] for end in range(len(whole))]
+        last = len(whole) - 22  # where the zip file says how many arrays there are
+        places = [*range(0, last, 5), *range(last, len(whole))]
+        cut = [whole[:place] for place in places]
         flipped = [
-            whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :] for at in range(len(whole))
+            whole[:place] + bytes([whole[place] ^ 255]) + whole[place + 1 :] for place in places
         ]
         for damaged in cut + flipped:
             file.write_bytes(damaged)
@@ -177,7 +179,7 @@ def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
             except InputError as error:
                 assert f"{file} is damaged" in str(error)  # noqa: PT017  counted, not expected
                 refused += 1
-        assert refused > len(whole)
+        assert refused > len(places)
 
 
 class Malice:
