@@ -91,6 +91,12 @@ def kind_of(shift: Shift, period: int) -> Literal["position", "aliasing", "mixed
     return "aliasing" if all(abs(part) < period for part in shift) else "mixed"
 
 
+def moved(rectangle: Rectangle, shift: Shift) -> Rectangle:
+    """The rectangle shifted."""
+    (top, left, bottom, right), (dy, dx) = rectangle, shift
+    return top + dy, left + dx, bottom + dy, right + dx
+
+
 @dataclass(frozen=True)
 class Frame:
     """How a picture is shifted.

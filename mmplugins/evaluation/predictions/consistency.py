@@ -15,6 +15,7 @@ from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.matching import compare, statistics
 from mmplugins.evaluation.predictions.self_ap import SelfAP
+from mmplugins.evaluation.shifts import moved
 
 SCORE = 0.3  # of detections that are shown
 
@@ -60,11 +61,14 @@ def has_masks(record: Record) -> bool:
 
 
 def moved_back(record: Record, plan: Plan, score: float = 0.0) -> list[Detections]:
-    """The detections of all views in the coordinates of the reference."""
+    """The detections of all views in the coordinates of the reference, as far as they matter.
+
+    What shares nothing with the core has no partner in it.
+    """
     shifts = [(0, 0), *plan.shifts]
     return [
-        found.above(score).shifted(-dy, -dx)
-        for found, (dy, dx) in zip(record.views, shifts, strict=True)
+        found.above(score).touching(moved(record.scene.core, shift)).shifted(-shift[0], -shift[1])
+        for found, shift in zip(record.views, shifts, strict=True)
     ]
 
 

@@ -107,6 +107,16 @@ class Detections:
         boxes = coco_masks.toBbox(list(self.masks)).reshape(-1, 4)
         return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
+    def touching(self, core: Rectangle) -> "Detections":
+        """Those whose box or mask shares some of it: no other overlaps what lies within."""
+        kinds = ("box",) if self.masks is None else KINDS
+        top, left, bottom, right = core
+        shares = np.zeros(len(self), bool)
+        for kind in kinds:
+            x1, y1, x2, y2 = self.extents(kind).T
+            shares |= (x2 > left) & (x1 < right) & (y2 > top) & (y1 < bottom)
+        return self[shares]
+
     def inside(self, core: Rectangle, margin: float = 0.0, kind: str = "box") -> np.ndarray:
         """[n] bool: extents that lie in the core shrunk by `margin` on each side.
 

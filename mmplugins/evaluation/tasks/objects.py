@@ -17,7 +17,7 @@ from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.predictions.coco import OUTSIDE, Annotations
 from mmplugins.evaluation.predictions.detections import Detections
-from mmplugins.evaluation.shifts import Rectangle
+from mmplugins.evaluation.shifts import Rectangle, moved
 
 ROUNDING = 1e-2  # pixels that a scaled box may stick out of the content that it fills
 
@@ -63,11 +63,13 @@ def found_in(
     """
     if view and plan.mode == "roll":
         raise ValueError("mode roll cuts objects at the border: move detections by another mode")
-    dy, dx = plan.shifts[view - 1] if view else (0, 0)
+    dy, dx = shift = plan.shifts[view - 1] if view else (0, 0)
     seen = (record.views[view] for record in records)
     if kind == "box":  # masks take time to move
         seen = (replace(found, masks=None) for found in seen)
-    views = [found.shifted(-dy, -dx) for found in seen]
+    # What shares nothing with the rectangle is neither right nor wrong.
+    near = (found.touching(moved(r, shift)) for found, r in zip(seen, inside, strict=True))
+    views = [found.shifted(-dy, -dx) for found in near]
     areas = [
         np.where(
             found.inside(rectangle, 0, kind) if len(found) else np.zeros(0, bool),
