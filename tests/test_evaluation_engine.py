@@ -11,7 +11,7 @@ from pycocotools import mask as coco_masks
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 from evaluation_engines import PERIOD, PLAN, config, engine, make_data, observing
-from test_evaluation_padding import Patches  # noqa: F401  registers it
+from strided_backbone import Patches
 from tool_runs import ROOT
 
 from mmplugins.engine.inputs import InputError
@@ -148,7 +148,7 @@ def test_a_detr_that_is_told_of_its_padding(folder):
     told, plain = (Plan(mode, (shifts,), 8, 32) for mode in ("masked_canvas", "canvas"))
     config(folder, "mask_rcnn")  # the data's place
     cfg = Config.fromfile(ROOT / "configs/detr/detr_r18-sine_1xb8-8e_synthetic-160x224.py")
-    cfg.model.backbone = dict(type="Patches")
+    cfg.model.backbone = dict(type=Patches)
     looking = engine(cfg, told, batch_size=2)
     for parameter in [*looking.model.encoder.parameters(), *looking.model.bbox_head.parameters()]:
         if parameter.ndim > 1:

@@ -11,7 +11,7 @@ pytest.importorskip("mmdet")
 from mmdet.registry import MODELS as HOST_MODELS
 from mmdet.structures import DetDataSample
 from mmdet.utils import register_all_modules
-from mmengine.model import BaseModule
+from strided_backbone import STRIDE, Patches
 from test_detr import config
 
 from mmplugins.engine.inputs import InputError
@@ -22,7 +22,7 @@ from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.visualise.record import recording
 
-STRIDE, HEIGHT, WIDTH = 8, 32, 44  # the last cell of a row is half filled
+HEIGHT, WIDTH = 32, 44  # the last cell of a row is half filled
 PLAN = Plan(
     mode="masked_canvas",
     sets=(ShiftSet("some", ((8, 16), (-24, 8), (16, -24))),),
@@ -31,25 +31,13 @@ PLAN = Plan(
 )
 
 
-@HOST_MODELS.register_module()
-class Patches(BaseModule):
-    """One strided convolution without padding: as equivariant as a backbone can be."""
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(3, 512, STRIDE, stride=STRIDE)
-
-    def forward(self, x):
-        return (self.conv(x),)
-
-
 @pytest.fixture
 def build(float64):
     register_all_modules()
 
     def build(kind, encodings=None, **options):
         cfg = config(kind, test_cfg=dict(max_per_img=7), **options)
-        cfg["backbone"] = dict(type="Patches")
+        cfg["backbone"] = dict(type=Patches)
         if encodings is not None:
             cfg["encoder"].update(position_encodings=encodings, grid=(10, 12))
         torch.manual_seed(0)
