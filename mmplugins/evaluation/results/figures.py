@@ -88,7 +88,7 @@ def bars(rows: Sequence[Row], title: str) -> Figure:
     note = f"black: {CONFIDENCE:.0%} intervals"
     sizes = [len(group) for group in groups.values()]
     figure, panels = frame(title, rows[0].metric, read, sizes, note=note)
-    styles = _styles([row.point for row in rows])
+    styles = _styles(sorted({row.point for row in rows}))  # one colour in all figures
     width = 0.8 / len(styles)
     for axes, (name, group) in zip(panels, groups.items(), strict=True):
         for number, (point, (colour, _)) in enumerate(styles.items()):
