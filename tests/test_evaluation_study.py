@@ -87,6 +87,17 @@ def test_rivals_of_fewer_levels_are_compared_at_those(workplace):
     assert times(workplace.folder / "less") == before
 
 
+def test_fewer_levels_are_read_from_records_of_more(workplace):
+    before = times(workplace.folder / "none/records")
+    pred = workplace.measure("upernet", "none", "none", *SHORT, "--levels", "pred")
+    assert {row.level for row in pred.rows} == {"prediction"}
+    workplace.measure("upernet", "none", "none", *SHORT)
+    assert times(workplace.folder / "none/records") == before
+    more = *SHORT, "--levels", "feat,affinity"
+    said = workplace.refused("upernet", "none", "none", *more)
+    assert 'records of another observed: observed was ["feat"] and is ["feat", "affinity"]' in said
+
+
 def test_several_checkpoints_are_training_runs(workplace):
     both = workplace.measure("upernet", "table", "runs", *SHORT, seeds=(0, 1))
     each = [

@@ -18,6 +18,7 @@ from mmplugins.evaluation.features.levels import (
     feature_levels,
     level_strides,
 )
+from mmplugins.evaluation.inference.cache import KEY, read_key
 from mmplugins.evaluation.inference.engine import Engine, Stopwatch
 from mmplugins.evaluation.inference.observing import MEAN, Observing, calibrate
 from mmplugins.evaluation.inference.padding import padding_told
@@ -199,13 +200,15 @@ class Recipe:
             InputError: an image that is too small, records of something else, or rivals of other
                 views or images.
         """
-        device, observed = device_of(), self.protocol.observed
+        device = device_of()
         model = build_model(self.cfg, checkpoint, device=device, trust=self.trust)
         plan = make_plan(self.protocol, model, self.pictures)
         self._check_sizes(plan, indices)
         for rival in self.rivals:
             rival.check(plan, self.ids(self.indices))
         digest, amp = file_hash(checkpoint), self.protocol.amp or again == "amp"
+        name = digest[:12] + (f"-{again}" if again else "")
+        observed = self._observed(self.folder / name)
         key = RunKey(
             model=config_hash(Config(dict(model=self.cfg.model))),
             data=config_hash(Config(dict(data=self.cfg.test_dataloader.dataset))),
@@ -216,7 +219,6 @@ class Recipe:
             observed=observed,
             amp=amp,
         )
-        name = digest[:12] + (f"-{again}" if again else "")
         run = Run.of(self.folder / name, key)
         batch_size = self.batch_size or (1 if device == "cpu" else 8)
         engine = Engine(
@@ -232,6 +234,12 @@ class Recipe:
         observing = Observing(model, plan, means, "affinity" in observed, "lie" in observed)
         run_pass(replace(engine, observers=observing), run.cache, indices, self.bars, name)
         return run
+
+    def _observed(self, folder: Path) -> tuple[str, ...]:
+        """What the records to come add up: as those that are there, which may know more."""
+        wanted = self.protocol.observed
+        known = read_key(folder).get("observed", ()) if (folder / KEY).is_file() else ()
+        return tuple(known) if {*wanted} < {*known} else wanted
 
     def _means(self, run: Run, engine: Engine) -> dict[str, Tensor]:
         """Of all levels, made by one process and read by all."""
