@@ -13,11 +13,12 @@ from tool_runs import DETECTION, SEGMENTATION
 from mmplugins.datasets.generate import BenchmarkOptions, make_benchmark
 from mmplugins.evaluation import inference
 from mmplugins.evaluation.inference.cache import Cache
+from mmplugins.evaluation.inference.calibration import MEAN, calibrate
 from mmplugins.evaluation.inference.engine import Engine
-from mmplugins.evaluation.inference.observing import MEAN, Observing, calibrate
+from mmplugins.evaluation.inference.observers import Observing
 from mmplugins.evaluation.inference.passes import join, run_pass
 from mmplugins.evaluation.inference.pictures import Pictures
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.progress import Bars
 from mmplugins.visualise.look import build_model
 
@@ -78,7 +79,7 @@ def whole_pass(folder: Path, out: Path, environ: dict[str, str], die: int = -1) 
     """In a process of its own, perhaps one of several: a segmenter's pass over all images."""
     os.environ.update(environ)
     torch.set_num_threads(1)
-    inference.observing.IMAGES = 2  # fewer pictures to know the mean features from
+    inference.calibration.IMAGES = 2  # fewer pictures to know the mean features from
     join("pytorch" if "RANK" in environ else "none")
     looking = observing(engine(config(folder, "upernet")), affinity=True)
     everything = range(len(looking.pictures))

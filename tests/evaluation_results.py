@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.results.comparison import Measured
 from mmplugins.evaluation.results.rows import estimate_all
 from mmplugins.evaluation.shifts import below_a_period, whole_periods

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
-from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.plan import Plan, ShiftSet
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.tasks.segmentation import image_sums, segmentation_measures
 
 CLASSES, IGNORED, OUTSIDE = 5, 255, 4

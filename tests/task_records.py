@@ -3,8 +3,8 @@
 import numpy as np
 from detection_scenes import detections, with_masks
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.plan import Plan, ShiftSet
+from mmplugins.evaluation.record import Objects, Record
 
 SIZE = (192, 256)
 

@@ -23,9 +23,9 @@ from mmplugins.evaluation.features.affinity import (
 from mmplugins.evaluation.features.levels import watching
 from mmplugins.evaluation.features.pairs import affinity_sums, attention_pairs
 from mmplugins.evaluation.features.patches import chosen, object_labels, patch_labels
-from mmplugins.evaluation.inference.plan import Scene
-from mmplugins.evaluation.inference.record import Objects
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.record import Objects
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.grid import TokenGrid
 from mmplugins.models.vit import ViT

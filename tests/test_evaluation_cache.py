@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_of
 
 from mmplugins.engine.inputs import InputError
+from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.archive import arrays_of, record_of
-from mmplugins.evaluation.inference.cache import Cache, write
-from mmplugins.evaluation.inference.plan import Plan, Scene, ShiftSet
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.inference.cache import Cache
+from mmplugins.evaluation.plan import Plan, Scene, ShiftSet
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.runs import Run, RunKey
 
 SCENE = Scene((24, 32), (-4, -4, 28, 36), (0, 1, 20, 30))

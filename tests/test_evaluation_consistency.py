@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from task_records import noisy, plan_of, records_of, truthful
 
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.predictions.consistency import consistency_measures, moved_back
 from mmplugins.evaluation.predictions.matching import compare, statistics
 from mmplugins.evaluation.predictions.self_ap import SelfAP
+from mmplugins.evaluation.record import Record
 
 SHIFTS = ((8, 0), (-16, 8), (3, -5))
 MODES = ("canvas", "masked_canvas", "window")

@@ -17,13 +17,13 @@ from tool_runs import ROOT
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.features.sums import FIELDS
 from mmplugins.evaluation.inference.archive import arrays_of
+from mmplugins.evaluation.inference.calibration import calibrate
 from mmplugins.evaluation.inference.engine import fill_of
-from mmplugins.evaluation.inference.observing import calibrate
 from mmplugins.evaluation.inference.pictures import Pictures
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
-from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.predictions.detections import overlaps
 from mmplugins.evaluation.progress import Bars
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.runs import Run, RunKey
 
 NAMES = ("mask_rcnn", "upernet")
@@ -34,7 +34,7 @@ def folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MMPLUGINS_SYNTHETIC", "set by `config`")
         # Fewer pictures to know the mean features from.
-        patch.setattr("mmplugins.evaluation.inference.observing.IMAGES", 2)
+        patch.setattr("mmplugins.evaluation.inference.calibration.IMAGES", 2)
         yield make_data(tmp_path_factory.mktemp("engine"), images=2)
 
 

@@ -10,7 +10,7 @@ from test_evaluation_sums import collected, pooled
 from mmplugins.evaluation.features.errors import corresponding, feature_error
 from mmplugins.evaluation.features.measures import feature_measures
 from mmplugins.evaluation.features.sums import BORDERS, FIELDS
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.plan import Plan, ShiftSet
 
 PLAN = Plan(
     "canvas",

@@ -19,7 +19,7 @@ from mmplugins.evaluation.features.affinity import IGNORE
 from mmplugins.evaluation.features.levels import watching
 from mmplugins.evaluation.features.pairs import affinity_sums
 from mmplugins.evaluation.inference.padding import padding_told
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.visualise.record import recording
 
 HEIGHT, WIDTH = 32, 44  # the last cell of a row is half filled

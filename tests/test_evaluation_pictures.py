@@ -15,7 +15,7 @@ pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.inference.pictures import Pictures
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.plan import Plan, ShiftSet
 
 MODES = ("roll", "window", "canvas", "masked_canvas")
 HEIGHT, WIDTH = 60, 84

@@ -6,7 +6,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet, select
+from mmplugins.evaluation.plan import Plan, ShiftSet, select
 
 MODES = ("roll", "window", "canvas", "masked_canvas")
 DIVISOR = 8

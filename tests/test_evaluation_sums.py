@@ -11,13 +11,13 @@ from mmplugins.evaluation.features.errors import corresponding, feature_error
 from mmplugins.evaluation.features.sums import (
     BORDERS,
     FIELDS,
-    PairSums,
     Places,
     features_at,
     pair_sums,
 )
 from mmplugins.evaluation.inference.engine import Seen
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
+from mmplugins.evaluation.inference.observers import PairSums
+from mmplugins.evaluation.plan import Plan, ShiftSet
 
 
 def plan_of(mode, *shifts, divisor=4):

@@ -11,7 +11,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from task_records import noisy, plan_of, records_of, truthful
 
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.tasks.average_precision import FIGURES, average_precision, match_views
 

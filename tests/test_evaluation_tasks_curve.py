@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.tasks.curve import curve_numbers

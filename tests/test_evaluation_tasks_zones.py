@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from task_records import noisy, plan_of, records_of, truthful
 
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.tasks.average_precision import average_precision, match_views
 from mmplugins.evaluation.tasks.zones import (

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.inference.cache import write
-from mmplugins.evaluation.inference.plan import Plan
+from mmplugins.evaluation.disk import write
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.segmentation import flip_map
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results import figures, maps

@@ -11,12 +11,12 @@ from mmplugins.evaluation.features.lie import lie_measures
 from mmplugins.evaluation.features.measures import feature_measures
 from mmplugins.evaluation.features.probe import content_free_measures, probe_measures
 from mmplugins.evaluation.inference.cache import Cache, read_key
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure, fixed
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.predictions.coco import Matched
 from mmplugins.evaluation.predictions.consistency import SCORE, consistency_measures, has_masks
 from mmplugins.evaluation.progress import Bars
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.tasks.average_precision import average_precision, match_views
 from mmplugins.evaluation.tasks.bounds import bounds
 from mmplugins.evaluation.tasks.curve import curve_numbers

@@ -19,13 +19,14 @@ from mmplugins.evaluation.features.levels import (
     level_strides,
 )
 from mmplugins.evaluation.inference.cache import KEY, read_key
+from mmplugins.evaluation.inference.calibration import MEAN, calibrate
 from mmplugins.evaluation.inference.engine import Engine, Stopwatch
-from mmplugins.evaluation.inference.observing import MEAN, Observing, calibrate
+from mmplugins.evaluation.inference.observers import Observing
 from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.passes import device_of, run_pass
 from mmplugins.evaluation.inference.pictures import Pictures, subset
-from mmplugins.evaluation.inference.plan import Fill, Plan, ShiftSet, select
 from mmplugins.evaluation.outcome import Rival
+from mmplugins.evaluation.plan import Fill, Plan, ShiftSet, select
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.provenance import config_hash, file_hash
 from mmplugins.evaluation.runs import CALIBRATION, LEVELS, Run, RunKey

@@ -16,8 +16,8 @@ import numpy as np
 from jaxtyping import Float
 
 from mmplugins.evaluation.features.sums import BORDER, BORDERS, FIELDS
-from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.shifts import kind_of
 from mmplugins.evaluation.statistics.resampling import Statistic, divide
 
@@ -30,7 +30,7 @@ def feature_measures(sums: Sequence[Mapping[str, np.ndarray]], plan: Plan) -> li
     """The measures of all levels.
 
     Args:
-        sums: of each image, as `PairSums` names them; a level counts where all images have it.
+        sums: of each image, as the pass names them; a level counts where all images have it.
         plan: of the views.
     """
     names = [name for name in sums[0] if name.startswith(PREFIX)]

@@ -5,8 +5,8 @@ from jaxtyping import Int, Integer
 from pycocotools import mask as coco_masks
 
 from mmplugins.evaluation.features.affinity import BACKGROUND, IGNORE
-from mmplugins.evaluation.inference.plan import Scene
-from mmplugins.evaluation.inference.record import Objects
+from mmplugins.evaluation.plan import Scene
+from mmplugins.evaluation.record import Objects
 
 
 def object_labels(truth: Objects, scene: Scene) -> Integer[np.ndarray, "H W"] | None:

@@ -7,7 +7,6 @@
 https://arxiv.org/abs/2001.08248 asks the same of convolutions.
 """
 
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -16,9 +15,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.evaluation.features.levels import level_strides
-from mmplugins.evaluation.inference.engine import Seen
-from mmplugins.evaluation.inference.plan import Scene
 from mmplugins.evaluation.measures import Measure, fixed
 from mmplugins.evaluation.statistics.resampling import Statistic, ratio_of_sums
 
@@ -28,43 +24,6 @@ CONTENT_FREE = ("constant", "noise")
 RIDGE = 1e-3
 
 Sample = tuple[Float[Tensor, "_ C"], Float[Tensor, "_ 2"]]  # features, places
-
-
-class ProbeSamples:
-    """Keeps features of some cells of the reference view, and where they are.
-
-    Args:
-        image: its id, which the draw of cells follows from.
-        scene: where the content lies; cells of padding have no part.
-    """
-
-    def __init__(self, image: str, scene: Scene):
-        self._seed, self._scene = zlib.crc32(image.encode()), scene
-        self._samples: dict[str, np.ndarray] = {}
-
-    def reference(self, seen: Seen) -> None:
-        """Draw the cells of all levels of a whole stride."""
-        for name, stride in level_strides(seen.levels, self._scene.view).items():
-            if stride:
-                features, places = self._drawn(seen.levels[name], stride)
-                both = torch.cat([features.float(), places.to(features.device)], dim=1)
-                self._samples[f"{PREFIX}{name}"] = both.cpu().numpy()
-
-    def shifted(self, number: int, seen: Seen) -> None:
-        """Of no interest: content lies elsewhere, places do not."""
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """[n, C + 2]: features, then y and x."""
-        return self._samples
-
-    def _drawn(self, level: Float[Tensor, "C h w"], stride: int) -> Sample:
-        features, places = sample_of(level)
-        (top, left), (bottom, right) = self._scene.content[:2], self._scene.content[2:]
-        y, x = (((places[:, axis] + 1) * side / 2) for axis, side in enumerate(self._scene.view))
-        inside = ((top <= y) & (y < bottom) & (left <= x) & (x < right)).nonzero()[:, 0]
-        generator = torch.Generator().manual_seed(self._seed)
-        chosen = inside[torch.randperm(len(inside), generator=generator)[:CELLS]]
-        return features[chosen.to(features.device)], places[chosen]
 
 
 def sample_of(level: Float[Tensor, "C h w"]) -> Sample:
@@ -123,7 +82,7 @@ def position_r2(
 
 
 def probe_measures(sums: Sequence[Mapping[str, np.ndarray]], *, seed: int = 0) -> list[Measure]:
-    """POS-R2 of each level, from what `ProbeSamples` kept of each image.
+    """POS-R2 of each level, from what the pass kept of each image.
 
     Weights count the images that the probe is tested on; it is not trained again. A single image
     leaves none to test.

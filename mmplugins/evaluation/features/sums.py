@@ -14,7 +14,6 @@ interpolated bilinearly at pixels. Such sums are `resampled`, an error of other 
 retrieval, and never to be averaged with exact ones.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,9 +22,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from mmplugins.evaluation.features.levels import level_strides
-from mmplugins.evaluation.inference.engine import Seen
-from mmplugins.evaluation.inference.plan import Plan, Scene
 from mmplugins.evaluation.shifts import Rectangle, Shift
 
 CELLS, QUERIES = 512, 128
@@ -71,67 +67,6 @@ class Places:
         y, x = y[chosen], x[chosen]
         border = torch.stack([y - top, bottom - 1 - y, x - left, right - 1 - x]).amin(0) // unit
         return cls(*(each.to(device) for each in (y, x, border)), stride, exact)
-
-
-class PairSums:
-    """Collects the sums of one image, shift by shift.
-
-    Args:
-        plan: of the views.
-        scene: of the image.
-        means: mu of each level, [C].
-    """
-
-    def __init__(self, plan: Plan, scene: Scene, means: Mapping[str, Tensor]):
-        self._plan, self._scene, self._means = plan, scene, means
-        self._reference: dict[str, Tensor] = {}
-        self._strides: dict[str, int] = {}
-        # Shifts that share their places, as on a canvas all do, share the features there.
-        self._places: dict[tuple[int, bool], tuple[Rectangle, Places]] = {}
-        self._there: dict[tuple[str, bool], tuple[Places, Tensor]] = {}
-        self._sums: dict[str, np.ndarray] = {}
-
-    def reference(self, seen: Seen) -> None:
-        """Keep the maps; levels of no whole stride have no part."""
-        strides = level_strides(seen.levels, self._scene.view)
-        self._strides = {name: stride for name, stride in strides.items() if stride}
-        # A copy lets go of the batch.
-        self._reference = {name: seen.levels[name].clone() for name in self._strides}
-        count = len(self._plan.shifts)
-        self._sums = {n: np.zeros((count, BORDERS, len(FIELDS))) for n in self._reference}
-
-    def shifted(self, number: int, seen: Seen) -> None:
-        """Compare the maps with those of the reference."""
-        shift, roll = self._plan.shifts[number], self._plan.mode == "roll"
-        for name, reference in self._reference.items():
-            places = self._drawn(shift, self._strides[name])
-            known, a = self._there.get((name, places.exact), (None, None))
-            if known is not places:
-                a = features_at(reference, places, (0, 0), roll)
-                self._there[name, places.exact] = places, a
-            b = features_at(seen.levels[name], places, shift, roll)
-            self._sums[name][number] = pair_sums(a, b, places, self._means[name])
-
-    def _drawn(self, shift: Shift, stride: int) -> Places:
-        shared = shared_rectangle(self._plan, self._scene, shift)
-        exact = all(part % stride == 0 for part in shift)
-        known, places = self._places.get((stride, exact), (None, None))
-        if known != shared:
-            device = next(iter(self._means.values())).device
-            places = Places.drawn(shared, stride, exact=exact, device=device)
-            self._places[stride, exact] = shared, places
-        return places
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """[S, borders, fields] of each level, `feature/NAME`."""
-        return {f"feature/{name}": values for name, values in self._sums.items()}
-
-
-def shared_rectangle(plan: Plan, scene: Scene, shift: Shift) -> Rectangle:
-    """What the reference and the shifted view both show, in pixels of the reference."""
-    if plan.mode in ("canvas", "masked_canvas"):
-        return scene.content
-    return plan.frame.core(*scene.view, [(0, 0), shift])
 
 
 def features_at(

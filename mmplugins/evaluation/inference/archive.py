@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mmplugins.evaluation.inference.plan import Scene
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.record import Objects, Record
 
 
 def arrays_of(record: Record) -> dict[str, np.ndarray]:

@@ -8,20 +8,19 @@ of something else is refused and left as it is. Files hold arrays alone, no code
 import hashlib
 import io
 import json
-import os
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
-from uuid import uuid4
 
 import numpy as np
 
 from mmplugins.engine.inputs import InputError
+from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.archive import arrays_of, record_of
-from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.record import Record
 
 KEY = "key.json"
 COUNT = "arrays"  # how many there are
@@ -104,20 +103,6 @@ def read_key(folder: Path) -> dict:
         return json.loads(file.read_text())
     except ValueError as error:
         raise InputError(f"{file} is damaged ({error}): delete {folder} and run again") from error
-
-
-def write(file: Path, content: bytes) -> None:
-    """All of it under its name, or nothing."""
-    # Processes on other machines that share the disk may have the same id.
-    part = file.with_name(f".{file.name}.{uuid4().hex}")
-    try:
-        with part.open("wb") as out:
-            out.write(content)
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _save(file: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -20,10 +20,10 @@ from mmplugins.attention import SelfAttention
 from mmplugins.evaluation.features.levels import watching
 from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.pictures import Picture, Pictures
-from mmplugins.evaluation.inference.plan import Plan, Scene
-from mmplugins.evaluation.inference.record import Objects, Record
+from mmplugins.evaluation.plan import Plan, Scene
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.run_lengths import encoded
+from mmplugins.evaluation.record import Objects, Record
 from mmplugins.visualise.record import LayerInput, recording
 
 Truth = Objects | np.ndarray | None

@@ -25,9 +25,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.inference.plan import Scene
-from mmplugins.evaluation.inference.record import Objects
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.record import Objects
 
 IGNORE = 255
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.matching import compare, statistics
 from mmplugins.evaluation.predictions.self_ap import SelfAP
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import moved
 
 SCORE = 0.3  # of detections that are shown

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Integer, Shaped
 from scipy import ndimage
 
-from mmplugins.evaluation.inference.plan import Scene
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.shifts import Rectangle, Shift
 
 IGNORED = 255

@@ -21,9 +21,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float, Integer, Num, Shaped
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.label_maps import (
     boundary_band,
     class_counts,
@@ -33,6 +32,7 @@ from mmplugins.evaluation.predictions.label_maps import (
     visible,
     whole,
 )
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import Rectangle
 from mmplugins.evaluation.statistics.resampling import Statistic, divide, ratio_of_sums
 from mmplugins.evaluation.statistics.weighted import mean_iou

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.inference.plan import Plan
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.results.rows import CONFIDENCE, Finding, Row, rows
 from mmplugins.evaluation.statistics.intervals import (
     detectable_effect,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.inference.cache import write
+from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.rows import Row, from_json, to_json
 

@@ -17,7 +17,7 @@ from mmengine.config import Config
 
 import mmplugins
 from mmplugins.compat.family import DISTRIBUTIONS, owners
-from mmplugins.evaluation.inference.plan import Plan
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 
 OTHERS = ("torch", "numpy", "scipy", "timm", "pycocotools")

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from mmplugins.evaluation.inference.plan import Plan
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.shifts import kind_of
 from mmplugins.evaluation.statistics.intervals import band, interval
 from mmplugins.evaluation.statistics.resampling import Bootstrap, Estimate

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mmplugins.evaluation.inference.plan import Plan
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.results.rows import Finding
 
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import SIZES, Matched, matched
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic
 from mmplugins.evaluation.statistics.weighted import Matches, mean_average_precision

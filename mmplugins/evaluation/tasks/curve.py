@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from mmplugins.evaluation.inference.plan import Plan, ShiftSet
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.shifts import kind_of
 from mmplugins.evaluation.statistics.curves import auc_shift, summarise
 from mmplugins.evaluation.statistics.resampling import divide

@@ -13,10 +13,10 @@ import numpy as np
 from jaxtyping import Float
 from pycocotools import mask as coco_masks
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import OUTSIDE, Annotations
 from mmplugins.evaluation.predictions.detections import Detections
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import Rectangle, moved
 
 ROUNDING = 1e-2  # pixels that a scaled box may stick out of the content that it fills

@@ -21,9 +21,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Axis, Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.label_maps import (
     class_counts,
     counted,
@@ -39,6 +38,7 @@ from mmplugins.evaluation.predictions.segmentation import (
     consistency_sums,
     images_last,
 )
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import Rectangle
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic, ratio_of_sums

@@ -31,10 +31,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from mmplugins.evaluation.inference.plan import Plan
-from mmplugins.evaluation.inference.record import Record
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import Annotations, matched
+from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import Rectangle, Shift
 from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic

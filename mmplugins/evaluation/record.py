@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Bool, Float, Integer
 
-from mmplugins.evaluation.inference.plan import Scene
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.detections import Detections
 
 
