@@ -23,6 +23,17 @@ MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it
     "attention": {"bias", "grid", "kernels", "position_encodings"},
     "window": {"grid"},
 }
+# Each folder of the evaluation, and what of the evaluation it stands on besides itself.
+VALUES = {"disk", "measures", "plan", "record", "shifts", "statistics"}
+EVALUATION = {
+    "statistics": {"shifts"},
+    "features": VALUES,
+    "predictions": VALUES,
+    "tasks": VALUES | {"predictions"},
+    "results": VALUES,
+    "inference": VALUES | {"features", "predictions", "progress"},
+    "selftest": {"equivariance", "shifts"},
+}
 
 
 def files(part):
@@ -46,6 +57,14 @@ def test_import_arrows_of_the_core(part):
             assert first not in HOSTS | {"timm", "torchvision"}, f"{file.name} imports {name}"
             if first == "mmplugins":
                 assert rest.partition(".")[0] in MAY_IMPORT[part], f"{file.name} imports {name}"
+
+
+@pytest.mark.parametrize("part", EVALUATION)
+def test_import_arrows_of_the_evaluation(part):
+    for file in files(f"evaluation/{part}"):
+        names = (name for name in imports(file) if name.startswith("mmplugins.evaluation."))
+        for first in {name.split(".")[2] for name in names}:
+            assert first in EVALUATION[part] | {part}, f"{file.name} imports {first}"
 
 
 def test_only_adapters_import_the_hosts_outright():
