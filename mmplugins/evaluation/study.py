@@ -24,7 +24,8 @@ from mmplugins.evaluation.inference.engine import Engine, Stopwatch
 from mmplugins.evaluation.inference.observers import Observing
 from mmplugins.evaluation.inference.padding import padding_told
 from mmplugins.evaluation.inference.passes import device_of, run_pass
-from mmplugins.evaluation.inference.pictures import Pictures, subset
+from mmplugins.evaluation.inference.pictures import Pictures
+from mmplugins.evaluation.inference.subset import subset
 from mmplugins.evaluation.outcome import Rival
 from mmplugins.evaluation.plan import Fill, Plan, ShiftSet, select
 from mmplugins.evaluation.progress import Bars
@@ -183,7 +184,8 @@ class Recipe:
     @cached_property
     def indices(self) -> list[int]:
         """Numbers of the images of the subset."""
-        return subset(self.pictures.ids, self.protocol.subset, seed=self.protocol.seed)
+        pictures, protocol = self.pictures, self.protocol
+        return subset(pictures.ids, protocol.subset, seed=protocol.seed, strata=pictures.strata)
 
     def ids(self, indices: Sequence[int]) -> list[str]:
         """Of images by their numbers."""

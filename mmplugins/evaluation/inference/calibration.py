@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmplugins.evaluation.features.probe import CONTENT_FREE, position_r2
 from mmplugins.evaluation.inference.engine import Engine
-from mmplugins.evaluation.inference.pictures import subset
+from mmplugins.evaluation.inference.subset import subset
 
 IMAGES = 8  # that the mean features are of; and as many pictures without content
 MEAN = "mean/"

@@ -4,7 +4,6 @@ Pictures are taken after the test pipeline's resizing and before any padding; th
 `Pad` steps are left out. The truth is drawn once, in the frame of the reference view.
 """
 
-import hashlib
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -89,6 +88,15 @@ class Pictures:
         folder = Path(self._dataset.data_prefix["img_path"])
         return [Path(info["img_path"]).relative_to(folder).as_posix() for info in infos]
 
+    @cached_property
+    def strata(self) -> list[int]:
+        """By how many objects an image has, a quarter each; all alike of a segmenter."""
+        if not self.detection:
+            return [0] * len(self)
+        infos = (self._dataset.get_data_info(index) for index in range(len(self)))
+        objects = [len(info["instances"]) for info in infos]
+        return np.searchsorted(np.quantile(objects, (0.25, 0.5, 0.75)), objects).tolist()
+
     @property
     def classes(self) -> Sequence[str]:
         """Names of the classes, by label."""
@@ -121,33 +129,6 @@ class Pictures:
     def _annotations(self) -> COCO:
         with redirect_stdout(StringIO()):
             return COCO(self._dataset.ann_file)
-
-
-def subset(
-    ids: Sequence[str], wanted: int | Sequence[str] | None = None, *, seed: int = 0
-) -> list[int]:
-    """Numbers of the images to take, in the order of the dataset.
-
-    A number of images is drawn by the hash of their ids and the seed, the same on every machine; a
-    smaller number takes a part of what a larger one takes.
-
-    Raises:
-        InputError: ids that do not exist, or more images than there are.
-    """
-    if wanted is None:
-        return list(range(len(ids)))
-    if isinstance(wanted, int):
-        if not 0 < wanted <= len(ids):
-            raise InputError(f"a subset of {wanted} images: the dataset has {len(ids)}")
-        ranks = [hashlib.sha256(f"{seed}/{each}".encode()).digest() for each in ids]
-        return sorted(sorted(range(len(ids)), key=ranks.__getitem__)[:wanted])
-    places = {each: index for index, each in enumerate(ids)}
-    if unknown := [each for each in wanted if each not in places]:
-        raise InputError(
-            f"no image {unknown[0]} in the test dataset ({len(unknown)} of {len(wanted)} ids are "
-            f"unknown); its ids look like {ids[0]}"
-        )
-    return sorted({places[each] for each in wanted})
 
 
 def _name(kind: str | type) -> str:
