@@ -177,21 +177,47 @@ def test_only_a_detr_can_be_told_of_padding(folder):
         looking.look(0)
 
 
-def test_calibration_is_over_the_dataset_and_pictures_of_nothing(folder):
+def test_calibration_is_over_the_content_of_the_dataset_and_pictures_of_nothing(folder):
     looking = engine(config(folder, "upernet"))
     known = calibrate(looking)
-    sums, cells = 0, 0
+    shown = []
     for index in range(len(looking.pictures)):
         picture = looking.pictures[index]
         scene = PLAN.scene(*picture.pixels.shape[1:])
-        level = next(iter(looking.seen(picture, scene))).levels["blocks.1"].double()
-        sums, cells = sums + level.sum((1, 2)).numpy(), cells + level[0].numel()
-    np.testing.assert_allclose(known["mean/blocks.1"], sums / cells, rtol=1e-6)
+        level = next(iter(looking.seen(picture, scene))).levels["blocks.1"].double().numpy()
+        side, (top, left, bottom, right) = scene.view[0] // level.shape[1], scene.content
+        shown += [
+            level[:, y, x]
+            for y, x in np.ndindex(*level.shape[1:])
+            if top <= y * side and y * side + side <= bottom
+            if left <= x * side and x * side + side <= right
+        ]
+    assert 0 < len(shown) < level[0].size * len(looking.pictures)
+    np.testing.assert_allclose(known["mean/blocks.1"], np.mean(shown, axis=0), rtol=1e-6)
     kinds = {each.split("/")[0] for each in known}
     assert kinds == {"mean", "constant", "noise"}
     again = calibrate(replace(looking, batch_size=4))
     for each, value in known.items():
         np.testing.assert_allclose(again[each], value, rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_too_small_for_windows_are_no_part_of_the_calibration(folder):
+    plan = Plan("window", (ShiftSet("some", ((32, 0),)),), PERIOD, PERIOD)
+    looking = engine(config(folder, "upernet"), plan)
+    small, large = (replace(looking.pictures[0], pixels=torch.zeros(3, n, n)) for n in (64, 128))
+    known = calibrate(replace(looking, pictures=Some(looking.pictures, [small, large])))
+    only = calibrate(replace(looking, pictures=Some(looking.pictures, [large])))
+    np.testing.assert_array_equal(known["mean/blocks.1"], only["mean/blocks.1"])
+    with pytest.raises(InputError, match="use --mode canvas"):
+        calibrate(replace(looking, pictures=Some(looking.pictures, [small])))
+
+
+class Some(list):
+    """Pictures of one's own."""
+
+    def __init__(self, pictures, own):
+        super().__init__(own)
+        self.ids, self.sample = [str(n) for n in range(len(own))], pictures.sample
 
 
 def test_nothing_of_the_pass_stays_on_the_model(folder):

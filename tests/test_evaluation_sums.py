@@ -107,6 +107,14 @@ def test_maps_of_a_slow_wave_agree_at_pixels_between_cells(mode):
     assert 0 < error.min() <= error.max() < 0.03
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_places_between_cells_of_half_precision_are_exact(dtype):
+    level = torch.randn(3, 64, 64).to(dtype)
+    places = Places.drawn((0, 0, 1024, 1024), 16, exact=False)
+    found = features_at(level, places, (1, 0), False)
+    torch.testing.assert_close(found, features_at(level.float(), places, (1, 0), False))
+
+
 @pytest.mark.parametrize("mode", ["roll", "window", "canvas"])
 def test_a_wrong_sign_shows_between_cells(mode):
     picture = torch.sin(torch.arange(64) * torch.pi / 8)[None, :, None].expand(1, 64, 64)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from task_records import noisy, plan_of, records_of, truthful
 
+from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.tasks.average_precision import average_precision, match_views
@@ -89,6 +90,22 @@ class TestZonePrecision:
         found = values(zone_precision([replace(record, truth=truth)], plan, "box"), 1)
         assert np.isnan(found["zone AP"][0]).tolist() == [False, False, True, False, False]
         assert np.isnan(found["zone AP variance"]).all()
+
+    def test_zones_of_a_window_are_of_what_it_shows(self):
+        """The same picture, and more of it beyond the window on all sides."""
+        plan, record = self.placed()
+        top, left, bottom, right = record.scene.content
+        size = bottom - top, right - left
+        found = record.truth.found.shifted(-top, -left)
+        window = Record(
+            "0",
+            Scene(size, (-64, -64, size[0] + 64, size[1] + 64), (0, 0, *size)),
+            (1.0, 1.0),
+            [view.shifted(-top, -left) for view in record.views],
+            Objects(found, np.zeros(5, bool), np.full(5, 256.0)),
+        )
+        found = values(zone_precision([window], plan, "box"), 1)["zone AP"]
+        assert found[0] == pytest.approx([1, 1, 1, 0, 0])
 
     @pytest.mark.parametrize("kind", ["box", "mask"])
     def test_truth_is_right_everywhere(self, kind):

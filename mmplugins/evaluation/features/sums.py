@@ -123,6 +123,8 @@ def _between(
     each: Float[Tensor, "C h w"], y: Tensor, x: Tensor, stride: int, roll: bool
 ) -> Float[Tensor, "C n"]:
     """The map at the middle of pixels, interpolated bilinearly, across the border of a rolled."""
+    # In half precision, places would be rounded by pixels.
+    each = each.to(torch.promote_types(each.dtype, torch.float32))
     height, width = (side * stride for side in each.shape[1:])
     if roll:
         y, x = y % height, x % width

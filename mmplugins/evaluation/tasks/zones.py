@@ -21,8 +21,8 @@ every shift, the placed ones make new ones, and of few objects AP prefers errors
 tells is the difference between zones, or between encodings.
 
 Departures: masks have zones by the centre of the box around them. On the reference view a zone's
-frame is the content, and all objects that the view shows whole count; the counterfactual is of the
-objects inside the core, in frames of the view. A zone without objects is NaN.
+frame is what it shows of the content, and all objects that it shows whole count; the counterfactual
+is of the objects inside the core, in frames of the view. A zone without objects is NaN.
 """
 
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ from jaxtyping import Float, Int
 from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import Annotations, matched
+from mmplugins.evaluation.predictions.label_maps import visible
 from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.shifts import Rectangle, Shift
 from mmplugins.evaluation.statistics.remembered import remembered
@@ -63,7 +64,7 @@ def zone_of(
 def zone_precision(records: Sequence[Record], plan: Plan, kind: str) -> list[Measure]:
     """Zone AP of the reference view and its variance."""
     views = [(0, 0, *record.scene.view) for record in records]
-    frames = [record.scene.content for record in records]
+    frames = [visible(record.scene) for record in records]
     pair = truth_of(records, kind, views), found_in(records, plan, 0, kind, views)
     by_zone = _by_zone([pair], [(0, 0)], frames, kind)
     measure = Measure("task", "zone AP", kind, "zone", ZONE_NAMES, remembered(by_zone))
