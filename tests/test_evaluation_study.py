@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.runner import save_checkpoint
 
 pytest.importorskip("mmdet")
@@ -194,21 +194,23 @@ def test_plans_follow_from_model_and_protocol(workplace):
 
 def test_the_period_of_a_pyramid_as_of_retinanet_is_its_last_stride(workplace):
     """Its last maps round up: a wrong side of the picture makes them look like other strides."""
+    pictures = Pictures(Config.fromfile(workplace.config("mask_rcnn", "none")))
     strides = [8, 16, 32, 64, 128]
     anchors = dict(type="AnchorGenerator", scales=[4], ratios=[1.0], strides=strides)
     head = dict(type="RetinaHead", num_classes=1, in_channels=8, feat_channels=8, stacked_convs=1)
     neck = dict(type="FPN", in_channels=[512], out_channels=8, add_extra_convs="on_output")
     model = MODELS.build(
-        dict(
+        ConfigDict(
             type="RetinaNet",
             data_preprocessor=dict(type="DetDataPreprocessor"),
             backbone=dict(type=Patches),
             neck=dict(**neck, num_outs=5),
             bbox_head=dict(**head, anchor_generator=anchors),
-            test_cfg=dict(nms_pre=1, score_thr=0.9, max_per_img=1, nms=dict(type="nms")),
+            test_cfg=dict(
+                nms_pre=1, score_thr=0.9, max_per_img=1, nms=dict(type="nms", iou_threshold=0.5)
+            ),
         )
     )
-    pictures = Pictures(Config.fromfile(workplace.config("mask_rcnn", "none")))
     assert make_plan(Protocol(), model.eval(), pictures).period == 128
 
 
