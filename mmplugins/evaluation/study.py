@@ -38,7 +38,7 @@ Again = Literal["repeat", "amp"]
 AGAIN: tuple[Again, ...] = ("repeat", "amp")  # for a noise floor: the same, or in mixed precision
 # Of an empty picture that strides are read from. Powers of two first: 448 pixels make 4 cells of a
 # stride of 128, as of one of 112.
-SIDES = (448, 896)
+SIDES = (512, 896)
 PADDING = 32  # what data preprocessors pad to; views are multiples of it
 
 
