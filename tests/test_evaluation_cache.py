@@ -164,7 +164,7 @@ def test_a_damaged_file_is_refused_or_says_the_same(tmp_path):
     cache.arrays("shared", lambda: {"a": np.arange(3)})
     for file, read in (
         (cache._file("one"), lambda: arrays_of(cache["one"])),
-        (tmp_path / "shared.npz", lambda: cache.arrays("shared", dict)),
+        (tmp_path / "shared.npz", lambda: cache.arrays("shared")),
     ):
         whole, known, refused = file.read_bytes(), read(), 0
         table = whole.index(b"PK\1\2")  # of contents, which has no checksum
@@ -201,7 +201,7 @@ def test_nothing_is_ever_unpickled(tmp_path):
     for file in (cache._file("one"), tmp_path / "cache" / "shared.npz"):
         np.savez_compressed(file, **arrays)
     cache._file("two").write_bytes(pickle.dumps(Malice(touched)))
-    for read in (cache.__getitem__, lambda name: cache.arrays("shared", dict)):
+    for read in (cache.__getitem__, lambda name: cache.arrays("shared")):
         with pytest.raises(InputError, match="is damaged"):
             read("one")
     with pytest.raises(InputError, match="is damaged"):
@@ -219,6 +219,15 @@ def test_shared_arrays_are_made_once(tmp_path):
     for _ in range(2):
         same(Cache(tmp_path, {}).arrays("shared", make), {"mean/blocks.0": np.arange(3.0)})
     assert made == [1]
+
+
+def test_reading_makes_no_shared_arrays(tmp_path):
+    """An empty file would be taken for the real one by the next run."""
+    cache = Cache(tmp_path, {})
+    before = files_of(tmp_path)
+    with pytest.raises(InputError, match="is missing: run again"):
+        cache.arrays("shared")
+    assert files_of(tmp_path) == before
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])

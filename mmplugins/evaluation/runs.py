@@ -124,7 +124,7 @@ class Run:
         sums, plan = [part.sums for part in parts], self.key.plan
         measures = []
         if "feat" in levels and "feat" in self.key.observed:
-            known = self.cache.arrays(CALIBRATION, dict)
+            known = self.cache.arrays(CALIBRATION)
             measures += feature_measures(sums, plan) + probe_measures(sums)
             measures += content_free_measures(known) + lie_measures(sums)
         if "affinity" in levels:

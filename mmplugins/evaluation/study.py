@@ -251,7 +251,7 @@ class Recipe:
         if dist.is_main_process():
             run.cache.arrays(CALIBRATION, lambda: calibrate(engine))
         dist.barrier()
-        known = run.cache.arrays(CALIBRATION, dict)
+        known = run.cache.arrays(CALIBRATION)
         parameter = next(engine.model.parameters())
         return {
             name.removeprefix(MEAN): torch.from_numpy(mean).to(parameter)

@@ -73,14 +73,16 @@ class Cache:
             raise InputError(f"{self.folder} has no record of image {image}: run it to its end")
         return _load(file, record_of)
 
-    def arrays(self, name: str, make: Callable[[], dict]) -> dict[str, np.ndarray]:
+    def arrays(self, name: str, make: Callable[[], dict] | None = None) -> dict[str, np.ndarray]:
         """Arrays that all images share: of a file, or of `make()` the first time.
 
         Raises:
-            InputError: the file was damaged.
+            InputError: the file was damaged; or it is not there, and nothing makes it.
         """
         file = self.folder / f"{name}.npz"
         if not file.is_file():
+            if make is None:
+                raise InputError(f"{file} is missing: run again")
             _save(file, make())
         return _load(file, dict)
 
