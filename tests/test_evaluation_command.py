@@ -131,6 +131,8 @@ def test_a_noise_floor_is_of_the_same_checkpoint_again(workplace):
     assert any(abs(n.row.value) > 1e-5 for n in results.noise if n.cause == "amp")
     assert {found.row.images for found in results.noise} == {1}
     assert len(list((workplace.folder / "noise/records").glob("*-amp/images/*.npz"))) == 1
+    mixed = workplace.measure("upernet", "none", "mixed", *call[3:], "--amp")
+    assert any(abs(n.row.value) > 1e-5 for n in mixed.noise if n.cause == "amp")
 
 
 def test_a_second_call_looks_at_nothing_and_a_lost_record_is_made_again(workplace):

@@ -199,7 +199,8 @@ class Recipe:
         Args:
             checkpoint: file.
             indices: numbers of the images.
-            again: for a noise floor, into a folder of its own: the same, or in mixed precision.
+            again: for a noise floor, into a folder of its own: the same, or in mixed precision
+                where that is not asked for, and in single where it is.
 
         Raises:
             InputError: an image that is too small, records of something else, or rivals of other
@@ -211,7 +212,7 @@ class Recipe:
         self._check_sizes(plan, indices)
         for rival in self.rivals:
             rival.check(plan, self.ids(self.indices))
-        digest, amp = file_hash(checkpoint), self.protocol.amp or again == "amp"
+        digest, amp = file_hash(checkpoint), self.protocol.amp != (again == "amp")
         name = digest[:12] + (f"-{again}" if again else "")
         observed = self._observed(self.folder / name)
         key = RunKey(
