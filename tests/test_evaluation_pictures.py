@@ -151,7 +151,9 @@ BLOCKS = np.random.default_rng(0).integers(0, 5, (HEIGHT // 4, WIDTH // 4))
 BLOCKS = BLOCKS.repeat(4, 0).repeat(4, 1).astype(np.uint8)
 
 
-def segmentation(folder, scale, *, early=False, labels=BLOCKS, interpolation="nearest"):
+def segmentation(
+    folder, scale, *, early=False, labels=BLOCKS, interpolation="nearest", classes=tuple("abcd")
+):
     """A picture that shows its labels; 0 is no class."""
     for place, colours in (("pictures", "RGB"), ("labels", "L")):
         (folder / place / "deep").mkdir(parents=True)
@@ -161,7 +163,7 @@ def segmentation(folder, scale, *, early=False, labels=BLOCKS, interpolation="ne
     steps = [annotations, resizing] if early else [resizing, annotations]
     dataset = dict(
         type="BaseSegDataset",
-        metainfo=dict(classes=("a", "b", "c", "d")),
+        metainfo=dict(classes=classes),
         reduce_zero_label=True,
         data_root=str(folder),
         img_suffix=".png",
@@ -245,6 +247,13 @@ def test_real_masks_are_those_of_coco_scaled(data_root):
                 x1, y1, x2, y2 = truth.found.boxes[k]
                 np.testing.assert_allclose(box, [x1, y1, x2 - x1, y2 - y1], atol=3)
     assert compared > 20
+
+
+def test_more_classes_than_a_byte_can_tell_are_refused(tmp_path):
+    names = [str(number) for number in range(256)]
+    assert len(segmentation(tmp_path / "255", (1, 1), classes=names[:255]).classes) == 255
+    with pytest.raises(InputError, match="BaseSegDataset: 256 classes, but label maps are kept in"):
+        segmentation(tmp_path / "256", (1, 1), classes=names)
 
 
 def test_a_config_without_test_data():

@@ -54,8 +54,8 @@ class Pictures:
     """The test dataset of a config of mmdet or mmseg, image by image.
 
     Raises:
-        InputError: the config has none, or detections are asked of annotations in another form
-            than COCO's.
+        InputError: the config has none, detections are asked of annotations in another form than
+            COCO's, or a segmenter has more classes than a byte can tell.
     """
 
     def __init__(self, cfg: Config):
@@ -75,6 +75,11 @@ class Pictures:
             self._dataset = DATASETS.build(options)
         if self.detection and not isinstance(self._dataset, datasets.CocoDataset):
             raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
+        if not self.detection and len(self.classes) > IGNORE:
+            raise InputError(
+                f"{_name(options.type)}: {len(self.classes)} classes, but label maps are kept in "
+                f"bytes, of which {IGNORE} is no class"
+            )
 
     def __len__(self) -> int:
         return len(self._dataset)
