@@ -193,12 +193,24 @@ def test_labels_are_where_the_picture_shows_them(scale, early, tmp_path):
 def test_labels_are_those_of_the_middle_of_pixels(tmp_path):
     """As those pictures show that are interpolated: of a ramp, at a third of its size."""
     ramp = np.add.outer(np.arange(HEIGHT), np.arange(WIDTH) + 1).astype(np.uint8)
-    found = segmentation(tmp_path, (1 / 3, 1 / 3), labels=ramp, interpolation="bilinear")
+    names = tuple(map(str, range(200)))
+    found = segmentation(
+        tmp_path, (1 / 3, 1 / 3), labels=ramp, interpolation="bilinear", classes=names
+    )
     picture = found[0]
     assert picture.pixels.shape == (3, HEIGHT // 3, WIDTH // 3)
     top, left, bottom, right = (scene := plan_of("canvas").scene(*picture.pixels.shape[1:])).content
     truth = found.truth(picture, scene)[top:bottom, left:right]
     np.testing.assert_array_equal(truth + 1, picture.pixels[0])
+
+
+def test_labels_of_no_class_are_not_asked_for(tmp_path):
+    found = segmentation(tmp_path, (1, 1), classes=("a", "b"))
+    whole = segmentation(tmp_path / "all", (1, 1))
+    scene = plan_of("canvas").scene(HEIGHT, WIDTH)
+    truth, all_of_it = found.truth(found[0], scene), whole.truth(whole[0], scene)
+    assert {*np.unique(truth)} == {0, 1, 255}
+    np.testing.assert_array_equal(truth, np.where(all_of_it < 2, all_of_it, 255))
 
 
 def test_a_segmenter_without_truth(tmp_path):

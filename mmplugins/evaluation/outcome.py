@@ -77,7 +77,8 @@ def measured(
     track = lambda keys: bars.track(keys, "resampling", "measure")  # noqa: E731
     if not measures[0]:
         raise InputError(f"{name} and its data have nothing to measure at {', '.join(levels)}")
-    facts = protocol(runs[0].key.plan, images, bootstrap) | {"score": score}
+    key = runs[0].key
+    facts = protocol(key.plan, images, bootstrap) | {"score": score, "truth": key.truth}
     findings = estimate_all(measures, bootstrap, track)
     return Measured(name, facts, [*findings, *over_sets(findings, runs[0].key.plan)])
 
@@ -107,14 +108,14 @@ class Rival:
                 raise InputError(f"{gone[0]} has no record of image {image} any more")
         return cls(folder, results, runs)
 
-    def check(self, plan: Plan, images: Sequence[str]) -> None:
-        """Refuse other views or images; the bootstrap and the score may differ.
+    def check(self, plan: Plan, images: Sequence[str], truth: str) -> None:
+        """Refuse other views, images or annotations; the bootstrap and the score may differ.
 
         Raises:
             InputError: naming the first difference.
         """
         anew = dict.fromkeys(("seed", "boot", "score"))
-        ours = protocol(plan, images, Bootstrap(len(images))) | anew
+        ours = protocol(plan, images, Bootstrap(len(images))) | {"truth": truth} | anew
         for place, here, there in differing(ours, self.results.protocol | anew):
             raise InputError(
                 f"--against {self.folder} cannot be compared with: {place} is {there} there, "

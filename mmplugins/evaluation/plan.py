@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import inf
 from typing import Literal
 
 import torch
@@ -74,6 +75,15 @@ class Plan:
     def shifts(self) -> tuple[Shift, ...]:
         """Every shift once, in the order of the sets."""
         return tuple(dict.fromkeys(shift for group in self.sets for shift in group.shifts))
+
+    @property
+    def slack(self) -> float:
+        """Pixels that what is found may stick out of the core and still count.
+
+        Nothing is cut at the border of content on a canvas, which only an edge makes a core of: all
+        that touches it counts. Anywhere else what is cut could have been anything.
+        """
+        return inf if self.mode in ("canvas", "masked_canvas") and not self.edge else 0.0
 
     def indices(self, group: ShiftSet) -> list[int]:
         """The numbers of a set's shifts among all."""

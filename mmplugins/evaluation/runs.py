@@ -31,6 +31,7 @@ LEVELS = {
     "lie": "feature",
 }
 CALIBRATION = "calibration"
+RECORDS = 2  # raised whenever the same model and data would leave other records
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,8 @@ class RunKey:
         detection: whether records are of detections, or of label maps.
         observed: what the pass was asked to add up: features, affinity, lie.
         amp: whether in mixed precision.
+        truth: hash of the annotations, or of the images' ids where these are files of their own.
+        version: of what is recorded, and how.
     """
 
     model: str
@@ -56,6 +59,8 @@ class RunKey:
     detection: bool
     observed: tuple[str, ...]
     amp: bool = False
+    truth: str = ""
+    version: int = RECORDS
 
     def as_json(self) -> dict[str, Any]:
         """In plain types."""
@@ -140,12 +145,12 @@ class Run:
 
     def reduced(self, image: str) -> Record:
         """A record with what its label maps add up to in their place: maps are large."""
+        if self.key.detection:
+            return self.cache[image]
         if image not in self._read:
             record, key = self.cache[image], self.key
-            if not key.detection:
-                sums = record.sums | image_sums(record, key.plan, len(key.classes))
-                record = replace(record, views=(), truth=None, sums=sums)
-            self._read[image] = record
+            sums = record.sums | image_sums(record, key.plan, len(key.classes))
+            self._read[image] = replace(record, views=(), truth=None, sums=sums)
         return self._read[image]
 
 

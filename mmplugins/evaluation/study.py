@@ -162,7 +162,7 @@ class Recipe:
         trust: let checkpoints run code.
         batch_size: views at a time; 1 on a CPU and 8 elsewhere, without.
         rivals: to compare with, which must be of the same views and images.
-        stopwatch: how long the models themselves took.
+        stopwatch: how long the models themselves took, to look at every view once.
     """
 
     cfg: Config
@@ -211,7 +211,7 @@ class Recipe:
         plan = make_plan(self.protocol, model, self.pictures)
         self._check_sizes(plan, indices)
         for rival in self.rivals:
-            rival.check(plan, self.ids(self.indices))
+            rival.check(plan, self.ids(self.indices), self.pictures.fingerprint)
         digest, amp = file_hash(checkpoint), self.protocol.amp != (again == "amp")
         name = digest[:12] + (f"-{again}" if again else "")
         observed = self._observed(self.folder / name)
@@ -224,6 +224,7 @@ class Recipe:
             detection=self.pictures.detection,
             observed=observed,
             amp=amp,
+            truth=self.pictures.fingerprint,
         )
         run = Run.of(self.folder / name, key)
         batch_size = self.batch_size or (1 if device == "cpu" else 8)
@@ -234,7 +235,7 @@ class Recipe:
             features=bool(observed),
             batch_size=batch_size,
             amp=amp,
-            stopwatch=self.stopwatch,
+            stopwatch=Stopwatch() if again else self.stopwatch,
         )
         means = self._means(run, engine) if "feat" in observed else {}
         observing = Observing(model, plan, means, "affinity" in observed, "lie" in observed)
@@ -250,7 +251,8 @@ class Recipe:
     def _means(self, run: Run, engine: Engine) -> dict[str, Tensor]:
         """Of all levels, made by one process and read by all."""
         if dist.is_main_process():
-            run.cache.arrays(CALIBRATION, lambda: calibrate(engine))
+            apart = replace(engine, stopwatch=Stopwatch())  # no pass that the study is made of
+            run.cache.arrays(CALIBRATION, lambda: calibrate(apart))
         dist.barrier()
         known = run.cache.arrays(CALIBRATION)
         parameter = next(engine.model.parameters())

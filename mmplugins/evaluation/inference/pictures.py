@@ -4,6 +4,7 @@ Pictures are taken after the test pipeline's resizing and before any padding; th
 `Pad` steps are left out. The truth is drawn once, in the frame of the reference view.
 """
 
+import hashlib
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
@@ -73,7 +74,8 @@ class Pictures:
         self._sample = structures.DetDataSample if self.detection else structures.SegDataSample
         with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
             self._dataset = DATASETS.build(options)
-        if self.detection and not isinstance(self._dataset, datasets.CocoDataset):
+        own = getattr(type(self._dataset), "COCOAPI", None)  # LVIS and panoptics have others
+        if self.detection and own is not datasets.CocoDataset.COCOAPI:
             raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
         if not self.detection and len(self.classes) > IGNORE:
             raise InputError(
@@ -92,6 +94,13 @@ class Pictures:
             return [str(info["img_id"]) for info in infos]
         folder = Path(self._dataset.data_prefix["img_path"])
         return [Path(info["img_path"]).relative_to(folder).as_posix() for info in infos]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of a detector's annotations; of a segmenter's classes and images."""
+        if self.detection:
+            return hashlib.sha256(Path(self._dataset.ann_file).read_bytes()).hexdigest()
+        return hashlib.sha256(repr([*self.classes, *self.ids]).encode()).hexdigest()
 
     @cached_property
     def strata(self) -> list[int]:
@@ -128,7 +137,11 @@ class Pictures:
             known = self._dataset.cat2label
             wanted = [a for a in picture.annotations if a["category_id"] in known]
             return _objects(wanted, known, picture, scene)
-        return None if picture.labels is None else _label_map(picture.labels, scene)
+        if picture.labels is None:
+            return None
+        labels = picture.labels.long()
+        # As in mmseg, what is no class is not asked for.
+        return _label_map(labels.masked_fill(labels >= len(self.classes), IGNORE), scene)
 
     @cached_property
     def _annotations(self) -> COCO:

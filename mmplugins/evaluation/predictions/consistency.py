@@ -1,7 +1,8 @@
 """Prediction consistency of a detector: the measures of all its records.
 
 The detections of each view are moved back and compared with those of the reference, those of a
-score of at least `score`: what `matching` counts, and sAP, at every shift.
+score of at least `score`: what `matching` counts, and sAP, at every shift. On a canvas all that
+touches the content counts, and what lies on the canvas alone does not: see `Plan.slack`.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -44,8 +45,10 @@ def consistency_measures(
         backs = [found[number] for found in views]
         for kind in kinds:
             pairs = zip(references, backs, cores, strict=True)
-            comparisons[kind].append([compare(a, b, core, kind=kind) for a, b, core in pairs])
-            selves[kind].append(SelfAP(references, backs, cores, kind=kind))
+            comparisons[kind].append(
+                [compare(a, b, core, margin=-plan.slack, kind=kind) for a, b, core in pairs]
+            )
+            selves[kind].append(SelfAP(references, backs, cores, margin=-plan.slack, kind=kind))
     measures = []
     for kind in kinds:
         named = {**statistics(comparisons[kind]), "sAP": _stacked(selves[kind])}

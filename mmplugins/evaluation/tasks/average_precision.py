@@ -4,8 +4,10 @@
     AP_S     of objects below 32^2 pixels of the original image, AP_M below 96^2, AP_L above
 
 The numbers are COCO's, https://github.com/cocodataset/cocoapi, with its 100 detections of a class
-in an image. Detections are moved back by the shift and matched with the same objects under every
-shift: those wholly inside the core, see `objects.py`. A figure without any truth is NaN.
+in an image; but boxes and masks are compared on the pixels of the network's input, to which the
+truth is scaled, and not on those of the original image. Detections are moved back by the shift and
+matched with the same objects under every shift: those wholly inside the core, see `objects.py`. A
+figure without any truth is NaN.
 """
 
 from collections.abc import Sequence

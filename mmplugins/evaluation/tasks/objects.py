@@ -1,7 +1,8 @@
 """True objects and detections as average precision sees them, all in the reference view's frame.
 
 What is not wholly inside the core gets an area that COCO's code leaves out, so that every shift is
-asked for the same objects: as truth it need not be found, as a detection it is never wrong.
+asked for the same objects: as truth it need not be found, as a detection it is never wrong. Of
+detections on a canvas that is what touches no content at all, see `Plan.slack`.
 Other areas are in pixels of the original image, as COCO's small, medium and large are: of objects
 the annotation's, of detections that of the box or mask over the scale of both axes.
 """
@@ -72,7 +73,7 @@ def found_in(
     views = [found.shifted(-dy, -dx) for found in near]
     areas = [
         np.where(
-            found.inside(rectangle, 0, kind) if len(found) else np.zeros(0, bool),
+            found.inside(rectangle, -plan.slack, kind) if len(found) else np.zeros(0, bool),
             _area(found, kind) / (record.scale[0] * record.scale[1]),
             OUTSIDE,
         )
