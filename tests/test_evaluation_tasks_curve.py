@@ -29,7 +29,7 @@ def curve(values=VALUES, points=POINTS):
 
 def numbers(measure, weights=None):
     weights = np.ones((1, 3)) if weights is None else weights
-    found = curve_numbers(measure, PLAN)
+    found = [one for one in curve_numbers(measure, PLAN) if one.axis == "set"]
     return {
         one.metric: dict(zip(one.points, one.statistic(weights).T, strict=True)) for one in found
     }
@@ -70,8 +70,19 @@ class TestCurveNumbers:
 
     def test_keys_say_what_it_is(self):
         keys = [one.key for one in curve_numbers(curve(), PLAN)]
-        assert len(set(keys)) == 7
+        assert len(set(keys)) == 8
         assert keys[0] == ("task", "AP delta", "box", "set", tuple(s.name for s in SETS))
+
+    def test_changes_at_every_shift(self):
+        change = curve_numbers(curve(), PLAN)[-1]
+        assert change.key == ("task", "AP delta", "box", "shift", PLAN.shifts)
+        expected = [
+            [VALUES[s] - 0.8 for s in PLAN.shifts],
+            [2 * (VALUES[s] - 0.8) for s in PLAN.shifts],
+        ]
+        assert change.statistic(np.array([[1.0, 1, 1], [2, 1, 0]])) == pytest.approx(
+            np.array(expected)
+        )
 
     def test_other_points(self):
         with pytest.raises(ValueError, match="AP is not a curve"):

@@ -16,10 +16,10 @@ At0 = Float[np.ndarray, " b"]
 
 
 def curve_numbers(measure: Measure, plan: Plan) -> list[Measure]:
-    """One measure for each number, over the sets of shifts.
+    """M(d) - M(0) at every shift, and one measure for each number over the sets of shifts.
 
-    `M delta` is the mean of M(d) - M(0), `M min/M(0)` how much the worst shift leaves; AUC-shift is
-    of the sets of one kind, position or aliasing, that have two distances.
+    Of a set `M delta` is the mean of M(d) - M(0), `M min/M(0)` how much the worst shift leaves;
+    AUC-shift is of the sets of one kind, position or aliasing, that have two distances.
 
     Args:
         measure: M at the reference, (0, 0), and at every shift of the plan.
@@ -46,7 +46,11 @@ def curve_numbers(measure: Measure, plan: Plan) -> list[Measure]:
             return auc_shift(group.shifts, values, at_0, period=plan.period)
 
         measures.append(_over_sets(measure, plan, pure, "AUC-shift", area))
-    return measures
+
+    def change(values: Float[np.ndarray, "b P"]) -> Values:
+        return values[:, 1:] - values[:, :1]
+
+    return [*measures, measure.then(f"{measure.metric} delta", "shift", plan.shifts, change)]
 
 
 def _over_sets(
