@@ -22,7 +22,7 @@ from mmplugins.evaluation.inference.cache import KEY, read_key
 from mmplugins.evaluation.inference.calibration import MEAN, calibrate
 from mmplugins.evaluation.inference.engine import Engine, Stopwatch
 from mmplugins.evaluation.inference.observers import Observing
-from mmplugins.evaluation.inference.padding import padding_told
+from mmplugins.evaluation.inference.padding import check_told
 from mmplugins.evaluation.inference.passes import device_of, run_pass
 from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.inference.subset import subset
@@ -88,8 +88,7 @@ def make_plan(protocol: Protocol, model: nn.Module, pictures: Pictures) -> Plan:
         InputError: no shift is left of a set, or the options do not go together.
     """
     if protocol.mode == "masked_canvas":
-        with padding_told(model, []):  # refuses a model that cannot be told
-            pass
+        check_told(model)
     strides = _strides(protocol, model, pictures)
     period = protocol.period or equivariance_period(model, strides)
     sets = []

@@ -24,6 +24,19 @@ from torch import Tensor, nn
 from mmplugins.engine.inputs import InputError
 
 
+def check_told(model: nn.Module) -> None:
+    """Refuse a model that cannot be told where the content lies.
+
+    Raises:
+        InputError: it is no DETR, Conditional DETR or DAB-DETR, mmdet's or ours.
+    """
+    if not any(_name(base) == "mmdet.models.detectors.detr.DETR" for base in type(model).__mro__):
+        raise InputError(
+            f"mode masked_canvas is for DETR-like detectors that take a padding mask, such as DETR "
+            f"and ConditionalDETR; {type(model).__name__} is none: use --mode canvas or window"
+        )
+
+
 @contextmanager
 def padding_told(model: nn.Module, valid: Sequence[Bool[Tensor, "H W"]]) -> Iterator[None]:
     """While it lasts, a batch of views has content where `valid` is True, and padding elsewhere.
@@ -36,11 +49,7 @@ def padding_told(model: nn.Module, valid: Sequence[Bool[Tensor, "H W"]]) -> Iter
     Raises:
         InputError: any other model; in the pass, a batch of another number of views.
     """
-    if not any(_name(base) == "mmdet.models.detectors.detr.DETR" for base in type(model).__mro__):
-        raise InputError(
-            f"mode masked_canvas is for DETR-like detectors that take a padding mask, such as DETR "
-            f"and ConditionalDETR; {type(model).__name__} is none: use --mode canvas or window"
-        )
+    check_told(model)
     padded: Tensor | None = None  # [B, h, w]
     original = model.pre_transformer
 
