@@ -87,24 +87,34 @@ READINGS = {
     "placed zone": _share("of the same content, put into each place", headline=False),
     "unmoved zone": _share("of the same content, where it was", headline=False),
     "zone effect": _share("placed less unmoved: 0 is exact"),
+    "slide-gap": _share("mIoU of whole pictures less that of windows: 0 is no difference"),
 }
-# What a curve or a row of zones comes to, after the metric's name.
+# What a curve, a row of zones or of sizes comes to, after the metric's name.
 NUMBERS: dict[str, dict] = {
     "mean": dict(says="mean under shift"),
     "min/M(0)": dict(says="what the worst shift leaves: 100 loses nothing", percent=True),
     "rPS": dict(says="mean under shift, percent of unshifted", percent=False),
-    "delta": dict(says="mean change by a shift: 0 is exact", headline=False),
+    "delta": dict(says="change by a shift or a size: 0 is none", headline=False),
     "std": dict(says="spread over shifts: 0 is exact", good="down", headline=False),
     "min": dict(says="under the worst shift", headline=False),
     "AUC-shift": dict(says="area under the curve, of unshifted", headline=False),
     "variance": dict(says="variance of percentages: 0 is even", good="down", percent=False),
+    "input": dict(says="of objects by their area in pixels of the input", headline=False),
+    "relative": dict(says="of that at the training size: 100 loses nothing", headline=False),
+    "ResAUC down": dict(says="mean over smaller sizes, of the training size: 100 loses nothing"),
+    "ResAUC up": dict(says="mean over larger sizes, of the training size: 100 loses nothing"),
+    "peak": dict(says="best size, of the training size", good=None, percent=False),
+    "peak/M(1)": dict(says="what the best size gives, of the training size", good=None),
+    "RR90": dict(says="largest size that keeps 90 %, of the training size", percent=False),
 }
 
 
 def reading(metric: str) -> Reading:
     """Of a metric; variants such as AP50 are read as what they start with."""
-    base, _, number = metric.rpartition(" ")
-    if number in NUMBERS:
+    numbers = [number for number in NUMBERS if metric.endswith(f" {number}")]
+    if numbers:
+        number = max(numbers, key=len)
+        base = metric.removesuffix(f" {number}")
         read = replace(reading(base), **NUMBERS[number])
         return replace(read, headline=read.headline and base in READINGS)
     known = [name for name in READINGS if metric.startswith(name)]
