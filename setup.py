@@ -25,7 +25,7 @@ OPENMMLAB = [
     "ftfy",
     "regex",
 ]
-TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff"]
+TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "playwright"]
 
 
 class BuildWithMim(build_py):
@@ -69,7 +69,10 @@ setup(
         "Topic :: Scientific/Engineering :: Image Recognition",
     ],
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
-    package_data={"mmplugins.position_encodings": ["README.md"]},
+    package_data={
+        "mmplugins.position_encodings": ["README.md"],
+        "mmplugins.report": ["page.*"],
+    },
     python_requires=">=3.10",
     install_requires=[
         "torch>=2.4",
@@ -84,6 +87,8 @@ setup(
         "Pillow",
         "scipy",
         "shapely",
+        "plotly",
+        "Jinja2",
     ],
     extras_require={
         "onedl": ONEDL,
