@@ -11,7 +11,8 @@ from mmplugins.evaluation.shifts import Shift
 from mmplugins.evaluation.statistics.resampling import Statistic
 
 Level = Literal["feature", "affinity", "prediction", "task"]
-Axis = Literal["shift", "set", "border", "zone", "class", "distance", "block", "none"]
+SizeAxis = Literal["resize", "extent", "crop", "slide", "aspect", "sizes"]
+Axis = Literal["shift", "set", "border", "zone", "class", "distance", "block", "none"] | SizeAxis
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,8 @@ class Measure:
         metric: its name: FEE, PC, AP, ...
         part: of the model or the data: blocks.3, box, mask, labels.
         axis: what the points are: shifts, sets of them, borders in cells, zones, classes, bins of
-            distance.
+            distance; ratios to the training size or shapes, by how they are made; `sizes`: such
+            modes.
         points: one for each value; shifts as (dy, dx), everything else by name.
         statistic: weights of images [b, n] to values [b, points].
     """
