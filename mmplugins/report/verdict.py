@@ -1,0 +1,127 @@
+"""What may be said of the models in plain words: from paired differences, never from looks.
+
+A difference is told as certain only where `cards.certain` says so, and what does not show is told
+with the least difference that these images would have shown, four times in five.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmplugins.evaluation.results.comparison import Difference
+from mmplugins.evaluation.statistics.intervals import covers
+from mmplugins.report.cards import BY_SHIFTS, Card, Column, between, certain, sign
+from mmplugins.report.names import listed, names, signed, span
+from mmplugins.report.runs import Model
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One paragraph: what matters most, then all else."""
+
+    lead: str
+    rest: Sequence[str]
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        return " ".join((self.lead, *self.rest))
+
+
+@dataclass(frozen=True, eq=False)
+class _Finding:
+    """A difference from the baseline."""
+
+    model: Model
+    column: Column
+    difference: Difference
+
+
+def verdict(card: Card) -> Verdict:
+    """Of all score cards."""
+    if len(card.models) == 1:
+        return Verdict("One model alone: there is nothing to compare it with.", [_covers(card)])
+    if card.baseline is None:
+        lead = "No model without encodings is among them, so nothing is compared with one."
+        return Verdict(lead, ["--baseline names another.", _covers(card)])
+    base = names(card.models)[card.baseline.name]
+    found = [
+        _Finding(model, column, difference)
+        for column in card.columns
+        for model in card.others
+        if (difference := between(model, card.baseline, column.key))
+    ]
+    if not found:
+        lead = f"Nothing is known of differences from {base}: these results were not compared."
+        return Verdict(lead, [f"Measure again: {BY_SHIFTS} --against OTHERS.", _covers(card)])
+    sure = [each for each in found if certain(each.difference)]
+    leaning = [each for each in found if sign(each.difference) != "same" and each not in sure]
+    rest = [
+        *([f"Not certain once all models are counted: {_told(card, leaning)}."] if leaning else []),
+        *_silent(card, found, base),
+        *_unknown(card, found, base),
+        _covers(card),
+    ]
+    if not sure:
+        return Verdict(f"No model differs from {base} with certainty.", rest)
+    return Verdict(f"Beside {base}, {_told(card, sure)}.", rest)
+
+
+def _told(card: Card, findings: Sequence[_Finding]) -> str:
+    """All of a model together: `ape is better in AP (+4.3 [1.6, 6.4], p = 0.012)`."""
+    label = names(card.models)
+    clauses = []
+    for model in card.others:
+        for way in ("better", "worse"):
+            own = [
+                each for each in findings if each.model is model and sign(each.difference) == way
+            ]
+            if own:
+                numbers = listed([_number(each) for each in own])
+                clauses.append(f"{label[model.name]} is {way} in {numbers}")
+    return "; ".join(clauses)
+
+
+def _number(each: _Finding) -> str:
+    row, read = each.difference.row, each.column.read
+    numbers = f"{signed(read, row.value)} {span(read, row)}, {p_text(each.difference.p_holm)}"
+    return f"{each.column.title} ({numbers})"
+
+
+def p_text(p: float) -> str:
+    """Such as `p = 0.012`."""
+    if math.isnan(p):
+        return "p undefined"
+    return "p < 0.001" if p < 0.0005 else f"p = {p:.3f}"
+
+
+def _silent(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
+    """Measures in which nobody differs, and what would have been seen."""
+    quiet = []
+    for column in card.columns:
+        own = [each.difference for each in found if each.column is column]
+        if own and all(sign(each) == "same" for each in own):
+            least = [each.detectable for each in own if not math.isnan(each.detectable)]
+            seen = f" (what is below {column.read.text(max(least))} can hide)" if least else ""
+            quiet.append(f"{column.title}{seen}")
+    return [f"No model separates from {base} in {listed(quiet)}."] if quiet else []
+
+
+def _unknown(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
+    """Measures that were taken, but not compared."""
+    known = {each.column.title for each in found}
+    open_ = [
+        column.title
+        for column in card.columns
+        if column.title not in known and sum(bool(m.find(column.key)) for m in card.models) > 1
+    ]
+    return [f"Not compared with {base}: {listed(open_)}."] if open_ else []
+
+
+def _covers(card: Card) -> str:
+    """How many images, and which chance the intervals are about."""
+    rows = [model.find(column.key) for model in card.models for column in card.columns]
+    rows = [row for row in rows if row]
+    images = listed(sorted({str(row.images) for row in rows}, key=int))
+    chance = listed(sorted({covers(row.runs) for row in rows}))
+    return f"Measured on {images} test images; {chance}." if rows else ""
