@@ -8,7 +8,7 @@ import torch
 from evaluation_engines import config, make_data
 from mmengine.runner import save_checkpoint
 
-from mmplugins.evaluation.command import main
+from mmplugins.evaluation.commands.equivariance import main
 from mmplugins.evaluation.results.files import Results, read_results
 from mmplugins.visualise.look import build_model
 

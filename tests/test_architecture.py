@@ -24,7 +24,8 @@ MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it
     "window": {"grid"},
 }
 # Each folder of the evaluation, and what of the evaluation it stands on besides itself.
-VALUES = {"disk", "measures", "plan", "record", "shifts", "statistics"}
+VALUES = {"disk", "measures", "plan", "record", "shifts", "sizes", "statistics", "views"}
+ABOVE = VALUES | {"features", "inference", "predictions", "progress", "results", "runs", "tasks"}
 EVALUATION = {
     "statistics": {"shifts"},
     "features": VALUES,
@@ -33,6 +34,8 @@ EVALUATION = {
     "results": VALUES,
     "inference": VALUES | {"features", "predictions", "progress"},
     "selftest": {"equivariance", "shifts"},
+    "shifting": ABOVE,
+    "sizing": ABOVE,
 }
 
 

@@ -14,7 +14,7 @@ pytest.importorskip("mmseg")
 from evaluation_commands import QUICK, Workplace, value
 from tool_runs import ROOT, run_tool
 
-from mmplugins.evaluation.command import parser
+from mmplugins.evaluation.commands.equivariance import parser
 from mmplugins.evaluation.results.files import read_results
 from mmplugins.evaluation.results.provenance import config_hash
 

@@ -25,6 +25,7 @@ from mmplugins.evaluation.predictions.detections import overlaps
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.record import Record
 from mmplugins.evaluation.runs import Run, RunKey
+from mmplugins.evaluation.shifting.suite import ShiftSuite
 
 NAMES = ("mask_rcnn", "upernet")
 
@@ -240,7 +241,7 @@ def measured(folder, plan, pictures, views, out):
         truth = pictures.truth(picture, scene)
         run.cache[image] = Record(image, scene, picture.scale, views(truth, scene), truth)
     ones = np.ones((1, len(pictures)))
-    measures = run.measures(pictures.ids, ("pred", "task"), Bars(quiet=True))
+    measures = ShiftSuite(("pred", "task")).measures(run, pictures.ids, Bars(quiet=True))
     curves = [measure for measure in measures if measure.axis == "shift"]
     return {
         (curve.metric, curve.part): dict(

@@ -20,7 +20,8 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.files import read_results
-from mmplugins.evaluation.study import Protocol, Recipe, make_plan
+from mmplugins.evaluation.shifting.protocol import ShiftProtocol, make_plan
+from mmplugins.evaluation.study import Recipe
 from mmplugins.visualise.look import build_model
 
 SHORT = (*QUICK, "--shifts", "pgrid", "--max-shift", 16, "--levels", "feat,pred")
@@ -174,7 +175,7 @@ def test_a_detr_on_a_masked_canvas(workplace, tmp_path):
 def test_plans_follow_from_model_and_protocol(workplace):
     cfg = Config.fromfile(workplace.config("upernet", "none"))
     model, pictures = build_model(cfg), Pictures(cfg)
-    plan = make_plan(Protocol(max_shift=40), model, pictures)
+    plan = make_plan(ShiftProtocol(max_shift=40), model, pictures)
     assert (plan.period, plan.divisor, plan.edge) == (16, 32, 0)
     whole, parts = (group.shifts for group in plan.sets)
     assert whole == tuple(
@@ -183,11 +184,11 @@ def test_plans_follow_from_model_and_protocol(workplace):
         for y, x in [(0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)]
     )
     assert {max(shift) for shift in parts} == {1, 2, 4, 8, 15}
-    window = make_plan(Protocol(mode="window", max_shift=16), model, pictures)
+    window = make_plan(ShiftProtocol(mode="window", max_shift=16), model, pictures)
     assert (window.edge, window.frame.margin) == (16, 16)
-    wide = make_plan(Protocol(period=48, levels=("pred",), max_shift=48), model, pictures)
+    wide = make_plan(ShiftProtocol(period=48, levels=("pred",), max_shift=48), model, pictures)
     assert (wide.period, wide.divisor) == (48, 96)
-    drawn = Protocol(shifts=("zhang",), count=5, seed=3)
+    drawn = ShiftProtocol(shifts=("zhang",), count=5, seed=3)
     assert make_plan(drawn, model, pictures) == make_plan(drawn, model, pictures)
     assert len(make_plan(drawn, model, pictures).shifts) == 5
 
@@ -211,12 +212,12 @@ def test_the_period_of_a_pyramid_as_of_retinanet_is_its_last_stride(workplace):
             ),
         )
     )
-    assert make_plan(Protocol(), model.eval(), pictures).period == 128
+    assert make_plan(ShiftProtocol(), model.eval(), pictures).period == 128
 
 
 def test_detectors_that_are_rolled_are_refused(workplace, tmp_path):
     cfg = Config.fromfile(workplace.config("mask_rcnn", "none"))
-    rolled = Protocol(mode="roll")
+    rolled = ShiftProtocol(mode="roll")
     with pytest.raises(InputError, match="--levels feat there, or in --mode canvas or window"):
         Recipe(cfg, Pictures(cfg), rolled, tmp_path, Bars(quiet=True))
     features = replace(rolled, levels=("feat", "affinity"))

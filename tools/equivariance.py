@@ -3,7 +3,7 @@
 python tools/equivariance.py CONFIG CHECKPOINT --subset 32 --out runs/ape
 """
 
-from mmplugins.evaluation.command import main
+from mmplugins.evaluation.commands.equivariance import main
 
 if __name__ == "__main__":
     main()

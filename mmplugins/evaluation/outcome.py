@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.disk import write
-from mmplugins.evaluation.plan import Plan
-from mmplugins.evaluation.predictions.segmentation import flip_map
+from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.progress import Bars
-from mmplugins.evaluation.results import figures, maps
 from mmplugins.evaluation.results.comparison import (
     Difference,
     Measured,
@@ -19,17 +17,34 @@ from mmplugins.evaluation.results.comparison import (
 )
 from mmplugins.evaluation.results.files import Results, read_results, write_csv, write_results
 from mmplugins.evaluation.results.provenance import protocol
-from mmplugins.evaluation.results.readings import Reading
 from mmplugins.evaluation.results.rows import Row, estimate_all, rows
 from mmplugins.evaluation.results.sets import over_sets
 from mmplugins.evaluation.results.tables import summary
 from mmplugins.evaluation.runs import Run
+from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 
 RESULTS, RECORDS = "results.json", "records"
-CURVES = ("PC", "sAP", "mASSC", "self-mIoU", "AP", "mIoU")
-BARS = ("FES", "FEE", "FEE_resampled")
-FLIPS = Reading("pixels that change their class by a shift: 0 is exact", "down", percent=True)
+
+
+class Suite(Protocol):
+    """What is measured of a run's records: `ShiftSuite` or `SizeSuite`."""
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What others must have in common to be compared, beside the plan."""
+
+    @property
+    def nothing(self) -> str:
+        """What to say where there are no measures."""
+
+    def measures(self, run: Run, images: Sequence[str], bars: Bars) -> list[Measure]:
+        """All measures of the records of one checkpoint; weights of images are in this order."""
+
+    def draw(
+        self, folder: Path, name: str, found: Sequence[Row], run: Run, images: Sequence[str]
+    ) -> None:
+        """Figures of what was found of a recipe, into a folder."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +68,9 @@ def measured(
     name: str,
     runs: Sequence[Run],
     images: Sequence[str],
-    levels: Sequence[str],
+    suite: Suite,
     bootstrap: Bootstrap,
     bars: Bars,
-    *,
-    score: float,
 ) -> Measured:
     """All measures of the training runs of a recipe, estimated.
 
@@ -65,22 +78,21 @@ def measured(
         name: of the recipe.
         runs: of its checkpoints, all of one plan.
         images: ids.
-        levels: of the suite.
+        suite: of what.
         bootstrap: of the images.
         bars: show how far it is.
-        score: of detections that are compared.
 
     Raises:
         InputError: there is nothing to measure.
     """
-    measures = [run.measures(images, levels, bars, score=score) for run in runs]
+    measures = [suite.measures(run, images, bars) for run in runs]
     track = lambda keys: bars.track(keys, "resampling", "measure")  # noqa: E731
     if not measures[0]:
-        raise InputError(f"{name} and its data have nothing to measure at {', '.join(levels)}")
+        raise InputError(f"{name} and its data have nothing to measure: {suite.nothing}")
     key = runs[0].key
-    facts = protocol(key.plan, images, bootstrap) | {"score": score, "truth": key.truth}
+    facts = protocol(key.plan, images, bootstrap) | suite.facts | {"truth": key.truth}
     findings = estimate_all(measures, bootstrap, track)
-    return Measured(name, facts, [*findings, *over_sets(findings, runs[0].key.plan)])
+    return Measured(name, facts, [*findings, *over_sets(findings, key.plan)])
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Rival:
                 raise InputError(f"{gone[0]} has no record of image {image} any more")
         return cls(folder, results, runs)
 
-    def check(self, plan: Plan, images: Sequence[str], truth: str) -> None:
+    def check(self, plan: AnyPlan, images: Sequence[str], truth: str) -> None:
         """Refuse other views, images or annotations; the bootstrap and the score may differ.
 
         Raises:
@@ -122,18 +134,18 @@ class Rival:
                 f"but {here} here"
             )
 
-    def measured(
-        self, levels: Sequence[str], bootstrap: Bootstrap, bars: Bars, *, score: float
-    ) -> Measured:
+    def measured(self, suite: Suite, bootstrap: Bootstrap, bars: Bars) -> Measured:
         """Its results again, with another bootstrap and score; see `measured`."""
         images = self.results.protocol["images"]
-        return measured(self.results.name, self.runs, images, levels, bootstrap, bars, score=score)
+        return measured(self.results.name, self.runs, images, suite, bootstrap, bars)
 
 
-def write_outcome(folder: Path, outcome: Outcome, runs: Sequence[Run], bars: Bars) -> None:
+def write_outcome(
+    folder: Path, outcome: Outcome, run: Run, suite: Suite, encodings: str, bars: Bars
+) -> None:
     """results.json, .csv files, summary.md and figures; what is there is replaced, file by file."""
-    this, plan = outcome.measured, runs[0].key.plan
-    found = rows(this.findings, plan)
+    this = outcome.measured
+    found = rows(this.findings, run.key.plan, encodings)
     results = Results(
         this.name,
         dict(this.protocol),
@@ -149,27 +161,6 @@ def write_outcome(folder: Path, outcome: Outcome, runs: Sequence[Run], bars: Bar
             write_csv(folder / f"{name}.csv", this.name, things)
     text = summary(results)
     write(folder / "summary.md", text.encode())
-    write_figures(folder / "figures", this, found, runs[0])
+    (folder / "figures").mkdir(exist_ok=True)
+    suite.draw(folder / "figures", this.name, found, run, this.protocol["images"])
     bars.say(f"\n{text}\nall of it: {folder / RESULTS}, .csv; pictures: {folder / 'figures'}")
-
-
-def write_figures(folder: Path, this: Measured, found: Sequence[Row], run: Run) -> None:
-    """Of the metrics that matter: curves over shifts, levels, directions, and where labels flip."""
-    folder.mkdir(exist_ok=True)
-
-    def rows_of(axis: str, metric: str) -> list[Row]:
-        return [row for row in found if (row.axis, row.metric) == (axis, metric)]
-
-    for metric in CURVES:
-        if own := rows_of("shift", metric):
-            curve = figures.curves(own, this.name, period=run.key.plan.period)
-            figures.save(curve, folder / f"{metric}.png")
-            first = [row for row in own if row.part == own[0].part]
-            figures.save(maps.shift_map(first, this.name), folder / f"{metric}-directions.png")
-    for metric in BARS:
-        if own := rows_of("set", metric):
-            figures.save(figures.bars(own, this.name), folder / f"{metric}.png")
-    if not run.key.detection:
-        flips = flip_map([run.reduced(image).sums for image in this.protocol["images"]])
-        picture = maps.place_map(flips, this.name, "flips", FLIPS)
-        figures.save(picture, folder / "flips.png")

@@ -1,18 +1,18 @@
 """Which views of every image are looked at, and where its content lies in them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from mmplugins.evaluation.shifts import Frame, Mode, Rectangle, Shift
+from mmplugins.evaluation.views import Picture, Size, View
 
-Size = tuple[int, int]  # height, width
 Fill = Literal["mean", "reflect"]
 
 
@@ -70,6 +70,28 @@ class Plan:
             raise ValueError(f"mode {self.mode} shifts by whole pixels, only roll by fractions")
         if self.fill != "mean" and self.mode != "canvas":
             raise ValueError(f"mode {self.mode} has no canvas to fill with `{self.fill}`")
+
+    @classmethod
+    def from_json(cls, plain: Mapping[str, Any]) -> "Plan":
+        """What `dataclasses.asdict` and JSON made of one."""
+        sets = tuple(
+            ShiftSet(group["name"], tuple(tuple(shift) for shift in group["shifts"]))
+            for group in plain["sets"]
+        )
+        return cls(**{**plain, "sets": sets})
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What others must have in common to be compared, in the plain types of JSON."""
+        return {
+            "mode": self.mode,
+            "shifts": {group.name: [list(shift) for shift in group.shifts] for group in self.sets},
+            "period": self.period,
+            "divisor": self.divisor,
+            "margin": self.frame.margin,
+            "edge": self.edge,
+            "fill": self.fill,
+        }
 
     @cached_property
     def shifts(self) -> tuple[Shift, ...]:
@@ -143,6 +165,38 @@ class Plan:
     @property
     def _largest(self) -> int:
         return int(max(abs(part) for shift in self.shifts for part in shift))
+
+    @property
+    def fits_all(self) -> bool:
+        """Whether pictures of every size have these views."""
+        return self.mode == "canvas" and self.fill == "mean" and not self.edge
+
+    def check(self, height: int, width: int) -> None:
+        """Refuse a picture that these are no views of.
+
+        Raises:
+            ValueError: see `scene`.
+        """
+        self.scene(height, width)
+
+    def prepared(self, picture: Picture) -> Picture:
+        """As it is: shifts are of what the test pipeline gives."""
+        return picture
+
+    def looks(self, picture: Picture, mean: Tensor | None = None) -> list[View]:
+        """The views of a picture, and what the host is told of them."""
+        size = picture.pixels.shape[-2:]
+        views, valid = self.views(picture.pixels, mean), self.valid(*size)
+        scene = self.scene(*size)
+        if valid is None:
+            return [View(pixels, scene.view, scene.view) for pixels in views]
+        # A DETR that is told of its padding finds boxes in the content alone, see padding.py.
+        top, left = scene.content[:2]
+        origins = [(top + int(dy), left + int(dx)) for dy, dx in [(0, 0), *self.shifts]]
+        return [
+            View(pixels, tuple(size), tuple(size), origin, valid=mask)
+            for pixels, origin, mask in zip(views, origins, valid, strict=True)
+        ]
 
     def views(self, picture: Tensor, mean: Tensor | None = None) -> list[Tensor]:
         """[C, h, w] as the network sees it: the reference, then one for each shift.

@@ -16,10 +16,10 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.features.levels import level_strides
 from mmplugins.evaluation.features.probe import CONTENT_FREE, position_r2
 from mmplugins.evaluation.inference.engine import Engine
-from mmplugins.evaluation.inference.pictures import Picture
 from mmplugins.evaluation.inference.subset import subset
 from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.label_maps import visible
+from mmplugins.evaluation.views import Picture
 
 IMAGES = 8  # that the mean features are of; and as many pictures without content
 MEAN = "mean/"

@@ -22,11 +22,11 @@ from mmplugins.evaluation.features.sums import (
     pair_sums,
 )
 from mmplugins.evaluation.inference.engine import Observer, Seen, Truth, fill_of
-from mmplugins.evaluation.inference.pictures import Picture
 from mmplugins.evaluation.plan import Plan, Scene
 from mmplugins.evaluation.predictions.label_maps import counted
 from mmplugins.evaluation.predictions.total_variation import TotalVariation
 from mmplugins.evaluation.shifts import Rectangle, Shift
+from mmplugins.evaluation.views import Picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from importlib import import_module
 from io import StringIO
@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.dataset import Compose
 from mmengine.registry import DATASETS, init_default_scope
 from mmengine.structures import BaseDataElement
 from pycocotools import mask as coco_masks
@@ -28,38 +29,24 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.plan import Scene
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.record import Objects
+from mmplugins.evaluation.views import Picture
 
 IGNORE = 255
 
 
-@dataclass(frozen=True, eq=False)
-class Picture:
-    """One image.
-
-    Attributes:
-        image: its id.
-        pixels: [3, h, w] as the data preprocessor is given them.
-        scale: (y, x) pixels of `pixels` in one of the original image.
-        labels: [H, W] of a segmenter's truth, in pixels of any size.
-        annotations: of a detector's truth in COCO's form, in pixels of the original image.
-    """
-
-    image: str
-    pixels: Tensor
-    scale: tuple[float, float]
-    labels: Tensor | None = None
-    annotations: Sequence[dict] | None = None
-
-
 class Pictures:
     """The test dataset of a config of mmdet or mmseg, image by image.
+
+    Args:
+        cfg: whose `test_dataloader` is read.
+        originals: give pictures before the pipeline's resizing, too.
 
     Raises:
         InputError: the config has none, detections are asked of annotations in another form than
             COCO's, or a segmenter has more classes than a byte can tell.
     """
 
-    def __init__(self, cfg: Config):
+    def __init__(self, cfg: Config, *, originals: bool = False):
         if not cfg.get("test_dataloader"):
             raise InputError("the config has no test_dataloader to take images from")
         datasets = import_module(f"{cfg.default_scope}.datasets")
@@ -74,6 +61,8 @@ class Pictures:
         self._sample = structures.DetDataSample if self.detection else structures.SegDataSample
         with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
             self._dataset = DATASETS.build(options)
+        unresized = [step for step in options.pipeline if "Resize" not in _name(step["type"])]
+        self._unresized = Compose(unresized) if originals else None
         own = getattr(type(self._dataset), "COCOAPI", None)  # LVIS and panoptics have others
         if self.detection and own is not datasets.CocoDataset.COCOAPI:
             raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
@@ -121,11 +110,14 @@ class Pictures:
         sample = packed["data_samples"]
         x_scale, y_scale = sample.metainfo.get("scale_factor", (1.0, 1.0))
         picture = Picture(self.ids[index], packed["inputs"], (float(y_scale), float(x_scale)))
+        if self._unresized:
+            unresized = self._unresized(self._dataset.get_data_info(index))
+            picture = replace(picture, original=unresized["inputs"])
         if self.detection:
             number = self._dataset.get_data_info(index)["img_id"]
-            return _with(picture, annotations=self._annotations.imgToAnns[number])
+            return replace(picture, annotations=self._annotations.imgToAnns[number])
         truth = sample.get("gt_sem_seg")
-        return picture if truth is None else _with(picture, labels=truth.data[0])
+        return picture if truth is None else replace(picture, labels=truth.data[0])
 
     def sample(self, info: dict) -> BaseDataElement:
         """What the host's models are given beside a picture."""
@@ -152,10 +144,6 @@ class Pictures:
 def _name(kind: str | type) -> str:
     """Of a class in a config, with or without a scope, or the class itself."""
     return kind.rpartition(".")[2] if isinstance(kind, str) else kind.__name__
-
-
-def _with(picture: Picture, **truth) -> Picture:
-    return Picture(picture.image, picture.pixels, picture.scale, **truth)
 
 
 def _label_map(labels: Tensor, scene: Scene) -> np.ndarray:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.results.rows import CONFIDENCE, Finding, Row, rows
+from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.intervals import (
     detectable_effect,
     holm,
@@ -77,7 +77,7 @@ class Noise:
 
 
 def compare(
-    this: Measured, others: Sequence[Measured], plan: Plan | None = None
+    this: Measured, others: Sequence[Measured], plan: AnyPlan | None = None
 ) -> list[Difference]:
     """Differences from each of `others` in every measure that both have.
 
@@ -104,7 +104,7 @@ def compare(
     return result
 
 
-def noise(this: Measured, again: Sequence[Measured], plan: Plan | None = None) -> list[Noise]:
+def noise(this: Measured, again: Sequence[Measured], plan: AnyPlan | None = None) -> list[Noise]:
     """How far one checkpoint lies from itself, run `again` or in mixed precision.
 
     Raises:

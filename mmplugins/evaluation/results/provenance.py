@@ -17,22 +17,16 @@ from mmengine.config import Config
 
 import mmplugins
 from mmplugins.compat.family import DISTRIBUTIONS, owners
-from mmplugins.evaluation.plan import Plan
+from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 
 OTHERS = ("torch", "numpy", "scipy", "timm", "pycocotools")
 
 
-def protocol(plan: Plan, images: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
+def protocol(plan: AnyPlan, images: Sequence[str], bootstrap: Bootstrap) -> dict[str, Any]:
     """What was measured and how, whatever the model, in the plain types of JSON."""
     return {
-        "mode": plan.mode,
-        "shifts": {group.name: [list(shift) for shift in group.shifts] for group in plan.sets},
-        "period": plan.period,
-        "divisor": plan.divisor,
-        "margin": plan.frame.margin,
-        "edge": plan.edge,
-        "fill": plan.fill,
+        **plan.facts,
         "images": list(images),
         "seed": bootstrap.seed,
         "boot": bootstrap.count,

@@ -6,14 +6,14 @@ of a measure at once, a curve over shifts for instance. See `statistics.interval
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
 
 from mmplugins.evaluation.measures import Measure
-from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.shifts import kind_of
+from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.intervals import band, interval
 from mmplugins.evaluation.statistics.resampling import Bootstrap, Estimate
 
@@ -54,6 +54,7 @@ class Row:
         images: that the value is of.
         runs: of training.
         undefined: resamples that the interval leaves out.
+        encodings: how the model's encodings meet a new grid.
     """
 
     level: str
@@ -74,6 +75,7 @@ class Row:
     images: int
     runs: int
     undefined: int
+    encodings: str = ""
 
 
 def estimate_all(
@@ -126,12 +128,14 @@ def by_key(measures: Iterable[Measure]) -> dict[tuple, Measure]:
     return found
 
 
-def rows(findings: Iterable[Finding], plan: Plan | None = None) -> list[Row]:
+def rows(
+    findings: Iterable[Finding], plan: AnyPlan | None = None, encodings: str = ""
+) -> list[Row]:
     """A row for each point of each finding; `plan` is needed where points are shifts."""
-    return [row for finding in findings for row in _rows(finding, plan)]
+    return [row for finding in findings for row in _rows(finding, plan, encodings)]
 
 
-def _rows(finding: Finding, plan: Plan | None) -> list[Row]:
+def _rows(finding: Finding, plan: AnyPlan | None, encodings: str) -> list[Row]:
     measure, estimate = finding.measure, finding.estimate
     with np.errstate(invalid="ignore"):  # the decibels of an exact model are infinite
         found, curve = interval(estimate, CONFIDENCE), band(estimate, CONFIDENCE)
@@ -155,6 +159,7 @@ def _rows(finding: Finding, plan: Plan | None) -> list[Row]:
             images=found.images,
             runs=found.runs,
             undefined=int(found.undefined[at]),
+            encodings=encodings,
         )
         result.append(row)
     return result
@@ -185,7 +190,10 @@ def from_json(kind: type[T], plain: dict[str, Any]) -> T:
         if field.type is Row:
             values[field.name] = from_json(Row, plain)
             continue
-        value = plain[field.name]
+        # A field that later versions added has a default.
+        value = (
+            plain[field.name] if field.default is MISSING else plain.get(field.name, field.default)
+        )
         if field.type is float:
             value = math.nan if value is None else float(value)
         values[field.name] = tuple(value) if isinstance(value, list) else value

@@ -16,9 +16,10 @@ from pycocotools import mask as coco_masks
 
 from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import OUTSIDE, Annotations
+from mmplugins.evaluation.predictions.consistency import has_masks
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.record import Record
-from mmplugins.evaluation.shifts import Rectangle, moved
+from mmplugins.evaluation.shifts import Rectangle, Shift, moved
 
 ROUNDING = 1e-2  # pixels that a scaled box may stick out of the content that it fills
 
@@ -28,8 +29,26 @@ def cores(records: Sequence[Record]) -> list[Rectangle]:
     return [record.scene.core for record in records]
 
 
-def truth_of(records: Sequence[Record], kind: str, inside: Sequence[Rectangle]) -> Annotations:
+def kinds_of(records: Sequence[Record]) -> tuple[str, ...]:
+    """Boxes, and masks where all objects and all detections have one."""
+    truths = [record.truth for record in records]
+    drawn = all(t.found.masks is not None or not len(t.found) for t in truths if t)
+    return ("box", "mask") if drawn and all(map(has_masks, records)) else ("box",)
+
+
+def truth_of(
+    records: Sequence[Record],
+    kind: str,
+    inside: Sequence[Rectangle],
+    slack: float = ROUNDING,
+) -> Annotations:
     """The objects of every image; those outside its rectangle, or cut by it, are to be ignored.
+
+    Args:
+        records: one an image.
+        kind: "box" or "mask".
+        inside: a rectangle for each image.
+        slack: pixels that an object may stick out of it.
 
     Raises:
         ValueError: nothing is known of an image.
@@ -40,31 +59,33 @@ def truth_of(records: Sequence[Record], kind: str, inside: Sequence[Rectangle]) 
     areas = []
     for truth, rectangle in zip(truths, inside, strict=True):
         # A mask ends where the view does, its box goes on.
-        counts = truth.found.inside(rectangle, -ROUNDING)
+        counts = truth.found.inside(rectangle, -slack)
         if kind == "mask" and len(truth.found):
-            counts &= truth.found.inside(rectangle, -ROUNDING, kind)
+            counts &= truth.found.inside(rectangle, -slack, kind)
         areas.append(np.where(counts, truth.area, OUTSIDE))
     return Annotations([truth.found for truth in truths], areas, [truth.crowd for truth in truths])
 
 
 def found_in(
-    records: Sequence[Record], plan: Plan, view: int, kind: str, inside: Sequence[Rectangle]
+    records: Sequence[Record],
+    view: int,
+    kind: str,
+    inside: Sequence[Rectangle],
+    *,
+    shift: Shift = (0, 0),
+    slack: float = 0.0,
 ) -> Annotations:
     """The detections of one view of every image, moved back.
 
     Args:
         records: one an image.
-        plan: of the views.
-        view: 0 is the reference, 1 + s shift s.
+        view: its number; 0 is the reference.
         kind: "box" or "mask".
         inside: a rectangle for each image; detections that are not wholly inside are never wrong.
-
-    Raises:
-        ValueError: what is rolled around the border does not come back in one piece.
+        shift: of the view.
+        slack: pixels that a detection may stick out of the rectangle.
     """
-    if view and plan.mode == "roll":
-        raise ValueError("mode roll cuts objects at the border: move detections by another mode")
-    dy, dx = shift = plan.shifts[view - 1] if view else (0, 0)
+    dy, dx = shift
     seen = (record.views[view] for record in records)
     if kind == "box":  # masks take time to move
         seen = (replace(found, masks=None) for found in seen)
@@ -73,13 +94,27 @@ def found_in(
     views = [found.shifted(-dy, -dx) for found in near]
     areas = [
         np.where(
-            found.inside(rectangle, -plan.slack, kind) if len(found) else np.zeros(0, bool),
+            found.inside(rectangle, -slack, kind) if len(found) else np.zeros(0, bool),
             _area(found, kind) / (record.scale[0] * record.scale[1]),
             OUTSIDE,
         )
         for record, found, rectangle in zip(records, views, inside, strict=True)
     ]
     return Annotations(views, areas)
+
+
+def found_by(
+    records: Sequence[Record], plan: Plan, view: int, kind: str, inside: Sequence[Rectangle]
+) -> Annotations:
+    """`found_in` a view of a plan of shifts.
+
+    Raises:
+        ValueError: what is rolled around the border does not come back in one piece.
+    """
+    if view and plan.mode == "roll":
+        raise ValueError("mode roll cuts objects at the border: move detections by another mode")
+    shift = plan.shifts[view - 1] if view else (0, 0)
+    return found_in(records, view, kind, inside, shift=shift, slack=plan.slack)
 
 
 def centres(

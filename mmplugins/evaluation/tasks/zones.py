@@ -41,7 +41,7 @@ from mmplugins.evaluation.statistics.remembered import remembered
 from mmplugins.evaluation.statistics.resampling import Statistic
 from mmplugins.evaluation.statistics.weighted import Matches, mean_average_precision
 from mmplugins.evaluation.tasks.average_precision import MOST
-from mmplugins.evaluation.tasks.objects import centres, cores, found_in, truth_of
+from mmplugins.evaluation.tasks.objects import centres, cores, found_by, truth_of
 
 ZONES = 5
 ZONE_NAMES = tuple(f"{zone}-{zone + 1}" for zone in range(ZONES))
@@ -65,7 +65,7 @@ def zone_precision(records: Sequence[Record], plan: Plan, kind: str) -> list[Mea
     """Zone AP of the reference view and its variance."""
     views = [(0, 0, *record.scene.view) for record in records]
     frames = [visible(record.scene) for record in records]
-    pair = truth_of(records, kind, views), found_in(records, plan, 0, kind, views)
+    pair = truth_of(records, kind, views), found_by(records, plan, 0, kind, views)
     by_zone = _by_zone([pair], [(0, 0)], frames, kind)
     measure = Measure("task", "zone AP", kind, "zone", ZONE_NAMES, remembered(by_zone))
 
@@ -89,7 +89,7 @@ def counterfactual_zone_precision(
     frames = [(0, 0, *record.scene.view) for record in records]
     truth = truth_of(records, kind, inside)
     reference, *others = (
-        found_in(records, plan, view, kind, inside) for view in range(1 + len(plan.shifts))
+        found_by(records, plan, view, kind, inside) for view in range(1 + len(plan.shifts))
     )
 
     def pooled(seen: Sequence[Annotations]) -> Statistic:

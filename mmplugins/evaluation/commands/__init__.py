@@ -1,0 +1,1 @@
+"""Command lines: from a config and checkpoints to files of results."""

@@ -1,0 +1,1 @@
+"""Resolution transfer: which sizes a model is asked for, and what follows from them."""
