@@ -9,18 +9,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Integer, UInt8
+from matplotlib import patches
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch, Rectangle
 from matplotlib.patheffects import Normal, withStroke
 from pycocotools import mask as coco_masks
 from scipy import ndimage
 
 from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.label_maps import IGNORED
-from mmplugins.evaluation.shifts import Rectangle as Box
+from mmplugins.evaluation.results.figures import DPI
+from mmplugins.evaluation.shifts import Rectangle
 
+WIDTH = 980 / DPI  # inches of a picture
+COLUMNS = 6  # of a legend, at most
 OTHER, CHANGED = "#8a8a8a", "#D55E00"
 OPACITY = 0.55  # of label maps
 LEAST_ROOM = 0.07  # of the shorter side: as far from a region's border its name has to be
@@ -28,9 +33,10 @@ NAME = dict(fontsize=6, path_effects=(withStroke(linewidth=1.5, foreground="whit
 TRUTH = dict(
     edgecolor="#F0E442",
     linewidth=0.6,
-    path_effects=(withStroke(linewidth=1.2, foreground="black"), Normal()),
+    path_effects=(withStroke(linewidth=1.4, foreground="black"), Normal()),
     gid="truth",
 )
+TRUE_LABELS = dict(edgecolor="white", linewidth=0.5, gid="truth")
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,25 @@ class Style:
         return (around, Normal()) if self.bold else (Normal(),)
 
 
-def draw_picture(axes: Axes, picture: UInt8[np.ndarray, "h w 3"], frame: Box) -> None:
+def panels_of(frame: Rectangle, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
+    """Side by side, each as large as there is room for a rectangle of the view."""
+    top, left, bottom, right = frame
+    height = WIDTH / len(titles) * (bottom - top) / (right - left)
+    figure = Figure((WIDTH, min(height, WIDTH) + 0.6), layout="constrained")
+    panels = figure.subplots(1, len(titles), squeeze=False)[0]
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=8)
+    return figure, list(panels)
+
+
+def legend(figure: Figure, handles: Sequence[Artist]) -> None:
+    """Below the panels, in rows of one length."""
+    columns = -(-len(handles) // -(-len(handles) // COLUMNS)) if handles else 1
+    style = dict(loc="outside lower center", frameon=False, fontsize=7, handlelength=1.8)
+    figure.legend(handles=handles, ncols=columns, **style)
+
+
+def draw_picture(axes: Axes, picture: UInt8[np.ndarray, "h w 3"], frame: Rectangle) -> None:
     """What lies in a rectangle of the view, and nothing beyond it."""
     axes.imshow(picture, extent=_extent(frame), interpolation="antialiased")
     _bounded(axes, frame)
@@ -87,20 +111,21 @@ def draw_detections(
         found: what is drawn.
         classes: names by label.
         style: of all of them.
-        named: whether classes and scores are written.
+        named: whether scores are written, and classes where there are several.
     """
     look = dict(linestyle=style.dashes, edgecolor=style.colour, gid=style.name)
     shown = dict(linewidth=style.width, path_effects=style.halo)
     # Around a mask, which tells more, a box is faint.
     around = shown if found.masks is None else dict(linewidth=0.6, visible=style.bold)
     for (x1, y1, x2, y2), score, label in zip(found.boxes, found.scores, found.labels, strict=True):
-        axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **look, **around))
+        axes.add_patch(patches.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **look, **around))
         if style.marker:
             mark = dict(color=style.colour, marker=style.marker, ms=7, mew=1.8, gid=style.name)
             axes.plot((x1 + x2) / 2, (y1 + y2) / 2, path_effects=style.halo, **mark)
         if named:
             place = dict(va="bottom", clip_on=True, gid=style.name)
-            axes.text(x1, y1, f"{classes[label]} {score:.2f}", **place, **NAME)
+            kind = f"{classes[label]} " if len(classes) > 1 else ""
+            axes.text(x1, y1, f"{kind}{score:.2f}", **place, **NAME)
     for mask in found.masks or ():
         _outline(axes, mask, **look, **shown)
 
@@ -111,7 +136,7 @@ def draw_truth(axes: Axes, objects: Detections) -> None:
         _outline(axes, mask, **TRUTH)
     if objects.masks is None:
         for x1, y1, x2, y2 in objects.boxes:
-            axes.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **TRUTH))
+            axes.add_patch(patches.Rectangle((x1, y1), x2 - x1, y2 - y1, fill=False, **TRUTH))
 
 
 def draw_labels(
@@ -119,7 +144,7 @@ def draw_labels(
     labels: Integer[np.ndarray, "h w"],
     classes: Sequence[str],
     colours: Mapping[int, str],
-    frame: Box,
+    frame: Rectangle,
 ) -> None:
     """A translucent label map; classes without a colour share a grey; names where there is room."""
     table = np.full((256, 4), to_rgba(OTHER, OPACITY))
@@ -136,17 +161,17 @@ def draw_labels(
     _bounded(axes, frame)
 
 
-def draw_true_labels(axes: Axes, labels: Integer[np.ndarray, "h w"], frame: Box) -> None:
+def draw_true_labels(axes: Axes, labels: Integer[np.ndarray, "h w"], frame: Rectangle) -> None:
     """The borders of a true label map, and of what is to be ignored."""
     for label in np.unique(labels).tolist():
-        _border(axes, (labels == label).astype(int), (frame[1], frame[0]), **TRUTH)
+        _border(axes, (labels == label).astype(int), (frame[1], frame[0]), **TRUE_LABELS)
 
 
 def draw_changes(
     axes: Axes,
     picture: UInt8[np.ndarray, "h w 3"],
     changed: Bool[np.ndarray, "h w"],
-    frame: Box,
+    frame: Rectangle,
 ) -> None:
     """The pixels that changed, over a pale grey picture."""
     pale = 0.5 + picture.mean(2, keepdims=True) / 255 / 2
@@ -155,18 +180,19 @@ def draw_changes(
     _bounded(axes, frame)
 
 
-def truth_handle() -> Patch:
-    """Of a legend."""
-    return Patch(fill=False, label="truth", **TRUTH)
+def truth_handles(truth: object, look: Mapping[str, object] = TRUTH) -> list[Line2D]:
+    """Of a legend, where something is known; of label maps with `TRUE_LABELS`."""
+    line = dict(color=look["edgecolor"], lw=1, path_effects=TRUTH["path_effects"])
+    return [] if truth is None else [Line2D([], [], label="truth", **line)]
 
 
 def label_handles(
     labels: Sequence[int], classes: Sequence[str], colours: Mapping[int, str]
-) -> list[Patch]:
+) -> list[patches.Patch]:
     """Of a legend of classes; all without a colour are one."""
-    handles = [Patch(color=colours[n], label=classes[n]) for n in colours if n in labels]
+    handles = [patches.Patch(color=colours[n], label=classes[n]) for n in colours if n in labels]
     others = {*labels} - {*colours, IGNORED}
-    return handles + [Patch(color=OTHER, label="other classes")] * bool(others)
+    return handles + [patches.Patch(color=OTHER, label="other classes")] * bool(others)
 
 
 def _outline(axes: Axes, mask: dict, **look: object) -> None:
@@ -185,12 +211,12 @@ def _border(
     axes.contour(x, y, np.pad(mask, 1), levels=[0.5], colors="k").set(facecolor="none", **look)
 
 
-def _extent(frame: Box) -> tuple[int, int, int, int]:
+def _extent(frame: Rectangle) -> tuple[int, int, int, int]:
     top, left, bottom, right = frame
     return left, right, bottom, top
 
 
-def _bounded(axes: Axes, frame: Box) -> None:
+def _bounded(axes: Axes, frame: Rectangle) -> None:
     left, right, bottom, top = _extent(frame)
     axes.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[], aspect="equal")
     axes.spines[:].set_visible(False)

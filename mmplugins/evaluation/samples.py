@@ -13,8 +13,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Integer, UInt8
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mmplugins.evaluation import overlays
@@ -27,7 +25,7 @@ from mmplugins.evaluation.predictions.detections import Detections
 from mmplugins.evaluation.predictions.label_maps import counted, cut, overlap, whole
 from mmplugins.evaluation.predictions.matching import THRESHOLDS, compare, match, statistics
 from mmplugins.evaluation.record import Record
-from mmplugins.evaluation.results.figures import COLOURS, DPI, save
+from mmplugins.evaluation.results.figures import COLOURS, save
 from mmplugins.evaluation.runs import Run
 from mmplugins.evaluation.shifts import Rectangle, Shift, moved
 
@@ -36,8 +34,6 @@ LOST = Style("not found again", "#D55E00", "--", "x", 1.8)
 NEW = Style("not found before", "#CC79A7", ":", "+", 1.8)
 CUT = Style("cut by the border", "#8a8a8a", "-.", width=0.8, bold=False)
 STYLES = FOUND, LOST, NEW, CUT
-WIDTH = 980 / DPI  # inches of a picture
-COLUMNS = 5  # of legends
 NAMES = 12  # so many boxes all carry names; of more, only those that are not in both views
 
 
@@ -81,7 +77,7 @@ def write_samples(
     folder.mkdir(parents=True, exist_ok=True)
     every = [found for image in images if (found := worst_shift(run, image, score))]
     shown = choose(every, count)
-    draw = _detections_sample if run.key.detection else _labels_sample
+    draw = detections_sample if run.key.detection else labels_sample
     entries = []
     for number, (worst, rank) in enumerate(shown):
         picture = pictures[pictures.ids.index(worst.image)]
@@ -92,7 +88,7 @@ def write_samples(
                 "file": f"{number}.png",
                 "image": worst.image,
                 "title": f"Image {worst.image}: {rank}",
-                "text": told,
+                "text": f"{told} Chosen by its worst shift alone: {rank}.",
             }
         )
     write(folder / "samples.json", json.dumps(entries, indent=1).encode())
@@ -121,16 +117,15 @@ def choose(every: Sequence[Worst], count: int) -> list[tuple[Worst, str]]:
     ranked = sorted(every, key=lambda worst: worst.value)  # stable: in the order of the images
     middle = len(ranked) // 2
     ranks = list(range(min(count, len(ranked))))
-    if count > 1 and middle not in ranks:
+    if 1 < count <= middle:
         ranks[-1] = middle
-    return [(ranked[rank], _told(rank, len(ranked))) for rank in ranks]
+    return [(ranked[rank], _rank(rank, len(ranked))) for rank in ranks]
 
 
-def _told(rank: int, count: int) -> str:
+def _rank(rank: int, count: int) -> str:
     if rank == count // 2 and count > 2:
-        return f"in the middle of {count} images by their worst shifts"
-    place = "" if rank == 0 else f"{_ordinal(rank + 1)} "
-    return f"{place}worst of {count} images by their worst shifts"
+        return f"in the middle of {count} images"
+    return f"{_ordinal(rank + 1)} worst of {count} images" if rank else f"worst of {count} images"
 
 
 def _ordinal(number: int) -> str:
@@ -166,55 +161,52 @@ def _maps(record: Record, plan: Plan, number: int) -> tuple[Integer[np.ndarray, 
     return overlap(views[0], views[number], shift, record.scene.core, circular=circular)
 
 
-def _detections_sample(
-    run: Run, picture: Picture, worst: Worst, score: float
-) -> tuple[Figure, str]:
+def detections_sample(run: Run, picture: Picture, worst: Worst, score: float) -> tuple[Figure, str]:
     """Boxes and masks of both views, and which of them the other view has not."""
     record, plan = run.cache[worst.image], run.key.plan
     core, shift = record.scene.core, plan.shifts[worst.number]
     views = moved_back(record, plan, score)
     fates = fates_of(views[0], views[1 + worst.number], core, -plan.slack)
     shown = background(picture, record.scene, core)
-    figure, panels = _panels(core, ("reference view", f"shifted by {_pixels(shift)}, moved back"))
+    titles = "reference view", f"shifted by {_pixels(shift)}, moved back"
+    figure, panels = overlays.panels_of(core, titles)
     for axes, groups in zip(panels, fates, strict=True):
         overlays.draw_picture(axes, shown, core)
         if record.truth is not None:
             overlays.draw_truth(axes, record.truth.found)
         many = sum(map(len, groups.values())) > NAMES
-        for style in reversed(STYLES):  # what is lost comes last, on top
-            found = groups.get(style, ())
-            if len(found):
-                named = style is not CUT and not (many and style is FOUND)
-                overlays.draw_detections(axes, found, run.key.classes, style, named=named)
+        for style, found in groups.items():
+            named = style is not CUT and not (many and style is FOUND)
+            overlays.draw_detections(axes, found, run.key.classes, style, named=named)
     drawn = [style for style in STYLES if any(len(groups.get(style, ())) for groups in fates)]
     handles = [style.handle for style in drawn]
-    _legend(figure, handles + [overlays.truth_handle()] * (record.truth is not None))
+    overlays.legend(figure, handles + overlays.truth_handles(record.truth))
     (first, second), least = fates, THRESHOLDS[0]
     asked = len(first[FOUND]) + len(first[LOST])
     return figure, (
-        f"Left the reference view, right the same content where the image is shifted by "
-        f"{_pixels(shift)}, moved back: of all shifts the one with the least PC of boxes, "
-        f"{worst.value:.1%}. {len(first[LOST])} of {asked} boxes are not found again "
-        f"(IoU of {least:g} or more, same class), and {len(second[NEW])} were not found before. "
-        f"Boxes of a score of {score:g} or more."
+        f"Left the reference view, right the same content in the image shifted by "
+        f"{_told(shift)}, moved back: of all shifts the one with the least PC of boxes, "
+        f"{worst.value:.1%}. Not found again: {len(first[LOST])} of {asked} boxes; not found "
+        f"before: {len(second[NEW])} (IoU of {least:g} or more, same class). Boxes of a score of "
+        f"{score:g} or more."
     )
 
 
 def fates_of(
     reference: Detections, back: Detections, core: Rectangle, margin: float
 ) -> tuple[dict[Style, Detections], dict[Style, Detections]]:
-    """Detections of both views by whether the other has them, too, as PC counts them."""
+    """Detections of both views by whether the other has them, too; those that matter come last."""
     pairs = match(reference, back, THRESHOLDS[0], core=core, margin=margin)
     fates = []
     for found, rows, missing in ((reference, pairs.reference, LOST), (back, pairs.shifted, NEW)):
         counts, partner = found.inside(core, margin), np.isin(np.arange(len(found)), rows)
         fates.append(
-            {FOUND: found[counts & partner], missing: found[counts & ~partner], CUT: found[~counts]}
+            {CUT: found[~counts], FOUND: found[counts & partner], missing: found[counts & ~partner]}
         )
     return tuple(fates)
 
 
-def _labels_sample(run: Run, picture: Picture, worst: Worst, score: float) -> tuple[Figure, str]:
+def labels_sample(run: Run, picture: Picture, worst: Worst, score: float) -> tuple[Figure, str]:
     """Label maps of both views, and the pixels that changed their class."""
     record, plan = run.cache[worst.image], run.key.plan
     core, shift = record.scene.core, plan.shifts[worst.number]
@@ -223,7 +215,7 @@ def _labels_sample(run: Run, picture: Picture, worst: Worst, score: float) -> tu
     shown = background(picture, record.scene, core)
     colours = label_colours(maps)
     titles = "reference view", f"shifted by {_pixels(shift)}, back", "changed its class"
-    figure, panels = _panels(core, titles)
+    figure, panels = overlays.panels_of(core, titles)
     for axes, labels in zip(panels, maps, strict=False):
         overlays.draw_picture(axes, shown, core)
         overlays.draw_labels(axes, labels, run.key.classes, colours, core)
@@ -231,10 +223,10 @@ def _labels_sample(run: Run, picture: Picture, worst: Worst, score: float) -> tu
             overlays.draw_true_labels(axes, cut(record.truth, core), core)
     overlays.draw_changes(panels[2], shown, changed, core)
     handles = overlays.label_handles(np.unique(maps).tolist(), run.key.classes, colours)
-    _legend(figure, handles + [overlays.truth_handle()] * (record.truth is not None))
+    overlays.legend(figure, handles + overlays.truth_handles(record.truth, overlays.TRUE_LABELS))
     return figure, (
-        f"Left the reference view, in the middle the same content where the image is shifted by "
-        f"{_pixels(shift)}, moved back: of all shifts the one with the least agreement, "
+        f"Left the reference view, in the middle the same content in the image shifted by "
+        f"{_told(shift)}, moved back: of all shifts the one with the least agreement, "
         f"{worst.value:.1%} of the pixels that count. Right those that changed their class."
     )
 
@@ -248,28 +240,17 @@ def background(picture: Picture, scene: Scene, frame: Rectangle) -> UInt8[np.nda
 
 
 def label_colours(maps: Sequence[Integer[np.ndarray, "h w"]]) -> dict[int, str]:
-    """Of the labels that cover most; the others share a grey."""
+    """Of the labels that cover most; the others share a grey, and no label has that of changes."""
+    colours = [colour for colour in COLOURS if colour != overlays.CHANGED]
     counts = np.bincount(np.concatenate([labels.ravel() for labels in maps]))
-    ranked = np.argsort(-counts, kind="stable")[: len(COLOURS)].tolist()
+    ranked = np.argsort(-counts, kind="stable")[: len(colours)].tolist()
     known = sorted(label for label in ranked if counts[label])
-    return dict(zip(known, COLOURS, strict=False))
-
-
-def _panels(core: Rectangle, titles: Sequence[str]) -> tuple[Figure, list[Axes]]:
-    """Side by side, as high as the content asks for."""
-    top, left, bottom, right = core
-    height = WIDTH / len(titles) * (bottom - top) / (right - left)
-    figure = Figure((WIDTH, min(height, WIDTH) + 0.65), layout="constrained")
-    panels = figure.subplots(1, len(titles), squeeze=False)[0]
-    for axes, title in zip(panels, titles, strict=True):
-        axes.set_title(title, fontsize=8)
-    return figure, list(panels)
-
-
-def _legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    style = dict(loc="outside lower center", frameon=False, fontsize=7, handlelength=1.8)
-    figure.legend(handles=handles, ncols=min(len(handles), COLUMNS), **style)
+    return dict(zip(known, colours, strict=False))
 
 
 def _pixels(shift: Shift) -> str:
     return f"({shift[0]:g}, {shift[1]:g}) px"
+
+
+def _told(shift: Shift) -> str:
+    return f"(dy, dx) = {_pixels(shift)}"
