@@ -1,0 +1,1 @@
+"""Train, test and measure encodings x pipelines x seeds: from a spec to jobs to their ends."""
