@@ -2,7 +2,7 @@
 
 R0 is the size that the test pipeline gives a picture, R = r R0 that of a view, in multiples of a
 divisor, so that no padding enters. Plain resizing changes two things at once, how large objects
-look and how many patches there are; so there are other ways to a size:
+look and how many patches there are; so there are other modes to a size:
 
     resize    the picture made larger or smaller: both change
     extent    r >= 1: the picture as it is at the top left of a larger canvas: the grid alone grows
@@ -12,7 +12,7 @@ look and how many patches there are; so there are other ways to a size:
     aspect    upright, square and lying views of the same number of cells, 6n x 6n and 9n x 4n, and
               about as many as R0: the same picture around the middle
 
-All is told in the coordinates of R0, and within one way of the same objects and pixels at every
+All is told in the coordinates of R0, and within one mode of the same objects and pixels at every
 size: those that all its views show whole.
 """
 
@@ -28,10 +28,10 @@ from torch import Tensor
 
 from mmplugins.evaluation.plan import Fill, Plan, Scene
 from mmplugins.evaluation.shifts import Rectangle
-from mmplugins.evaluation.views import Picture, Size, View
+from mmplugins.evaluation.views import WHOLE, Picture, Size, View
 
-Way = Literal["resize", "extent", "crop", "slide", "aspect"]
-WAYS: tuple[Way, ...] = get_args(Way)
+SizeMode = Literal["resize", "extent", "crop", "slide", "aspect"]
+MODES: tuple[SizeMode, ...] = get_args(SizeMode)
 SHAPES = {"portrait": (9, 4), "square": (6, 6), "landscape": (4, 9)}  # 36 n^2 cells each
 TRAINED = "1"  # the ratio of the training size
 
@@ -40,13 +40,13 @@ TRAINED = "1"  # the ratio of the training size
 class SizeSet:
     """Sizes that are reported together: ratios as text, or shapes."""
 
-    way: Way
+    mode: SizeMode
     points: tuple[str, ...]
 
     @property
     def reference(self) -> str:
         """The point that others are told against."""
-        return "square" if self.way == "aspect" else TRAINED
+        return "square" if self.mode == "aspect" else TRAINED
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,12 @@ class SizePlan:
     """The views of every image: at the training size, then at all others.
 
     Attributes:
-        sets: of sizes, one for each way.
+        sets: of sizes, one for each mode.
         divisor: what the sides of views are multiples of.
         fill: what canvases are made of: the mean of the normalisation, or the picture reflected.
 
     Raises:
-        ValueError: two sets of one way, a set without the training size, a ratio that its way does
+        ValueError: two sets of one mode, one without the training size, a ratio that its mode does
             not have, or sliding without resizing.
     """
 
@@ -77,52 +77,52 @@ class SizePlan:
     fill: Fill = "mean"
 
     def __post_init__(self):
-        ways = [group.way for group in self.sets]
-        if not ways or len({*ways}) < len(ways):
-            raise ValueError(f"name each way to a size once, not {', '.join(ways) or 'none'}")
+        modes = [group.mode for group in self.sets]
+        if not modes or len({*modes}) < len(modes):
+            raise ValueError(f"name each mode to a size once, not {', '.join(modes) or 'none'}")
         for group in self.sets:
             self._check(group)
 
     def _check(self, group: SizeSet) -> None:
-        if group.way == "aspect":
+        if group.mode == "aspect":
             if group.points != tuple(SHAPES):
                 raise ValueError(f"aspect has the shapes {', '.join(SHAPES)}")
             return
         ratios = [float(point) for point in group.points]
-        reach = {"extent": (1, inf), "crop": (0, 1)}.get(group.way, (0, inf))
+        reach = {"extent": (1, inf), "crop": (0, 1)}.get(group.mode, (0, inf))
         if any(not (0 < ratio < inf and reach[0] <= ratio <= reach[1]) for ratio in ratios):
-            raise ValueError(f"{group.way} has no ratios such as {', '.join(group.points)}")
-        if group.way == "slide":
-            resized = next((other.points for other in self.sets if other.way == "resize"), ())
+            raise ValueError(f"{group.mode} has no ratios such as {', '.join(group.points)}")
+        if group.mode == "slide":
+            resized = next((other.points for other in self.sets if other.mode == "resize"), ())
             if not {*group.points} <= {*resized} or min(ratios) <= 1:
                 raise ValueError("slide is of ratios above 1 that resize has, too")
         elif TRAINED not in group.points:
             raise ValueError(
-                f"{group.way} at {', '.join(group.points)} of the training size: that itself, 1, "
+                f"{group.mode} at {', '.join(group.points)} of the training size: that itself, 1, "
                 "is missing, which all others are told against"
             )
 
     @classmethod
     def from_json(cls, plain: Mapping[str, Any]) -> "SizePlan":
         """What `dataclasses.asdict` and JSON made of one."""
-        sets = tuple(SizeSet(group["way"], tuple(group["points"])) for group in plain["sets"])
+        sets = tuple(SizeSet(group["mode"], tuple(group["points"])) for group in plain["sets"])
         return cls(**{**plain, "sets": sets})
 
     @property
     def facts(self) -> dict[str, Any]:
         """What others must have in common to be compared, in the plain types of JSON."""
-        sizes = {group.way: list(group.points) for group in self.sets}
+        sizes = {group.mode: list(group.points) for group in self.sets}
         return {"sizes": sizes, "divisor": self.divisor, "fill": self.fill}
 
     @cached_property
-    def conditions(self) -> tuple[tuple[Way, str], ...]:
-        """Every view once: whichever way, there is one at the training size."""
-        each = [(group.way, point) for group in self.sets for point in group.points]
+    def conditions(self) -> tuple[tuple[SizeMode, str], ...]:
+        """Every view once: whichever mode, there is one at the training size."""
+        each = [(group.mode, point) for group in self.sets for point in group.points]
         return (("resize", TRAINED), *(c for c in each if c[1] != TRAINED))
 
-    def index(self, way: Way, point: str) -> int:
+    def index(self, mode: SizeMode, point: str) -> int:
         """The number of a view."""
-        return 0 if point == TRAINED else self.conditions.index((way, point))
+        return 0 if point == TRAINED else self.conditions.index((mode, point))
 
     @property
     def fits_all(self) -> bool:
@@ -133,11 +133,19 @@ class SizePlan:
         """Refuse a picture that these are no views of.
 
         Raises:
-            ValueError: a view is smaller than one divisor, or nothing is in sight of all.
+            ValueError: a view is smaller than one divisor, or two sizes are the same.
         """
         size = self._aligned((height, width), TRAINED)
-        for way, point in self.conditions:
-            self.window(way, point, size)
+        for group in self.sets:
+            seen: dict[Size, str] = {}
+            for point in group.points:
+                view = self.window(group.mode, point, size).size
+                if (first := seen.setdefault(view, point)) != point:
+                    raise ValueError(
+                        f"{first} and {point} times {height} x {width} pixels are both "
+                        f"{view[0]} x {view[1]}, in multiples of {self.divisor}: leave one of them "
+                        "out with --sizes, or name a smaller --divisor"
+                    )
 
     def prepared(self, picture: Picture) -> Picture:
         """Resized from the original to R0, in multiples of the divisor.
@@ -155,43 +163,43 @@ class SizePlan:
         everything = (0, 0, height, width)
         return Scene((height, width), everything, everything)
 
-    def window(self, way: Way, point: str, size: Size) -> Window:
+    def window(self, mode: SizeMode, point: str, size: Size) -> Window:
         """Where in the frame of R0 a view lies.
 
         Args:
-            way: to its size.
+            mode: to its size.
             point: of it.
             size: R0.
 
         Raises:
             ValueError: a side of the view is less than one divisor.
         """
-        if way in ("resize", "slide"):
+        if mode in ("resize", "slide"):
             view = self._aligned(size, point)
             return Window(view, zoom=tuple(a / b for a, b in zip(view, size, strict=True)))
-        if way == "extent":
+        if mode == "extent":
             return Window(self._aligned(size, point))
-        view = self._shaped(point, size) if way == "aspect" else self._aligned(size, point)
+        view = self._shaped(point, size) if mode == "aspect" else self._aligned(size, point)
         # By whole cells, so that patches are cut alike.
         origin = (
             (whole - side) // 2 // self.divisor for whole, side in zip(size, view, strict=True)
         )
         return Window(view, tuple(self.divisor * cells for cells in origin))
 
-    def core(self, way: Way, size: Size) -> Rectangle:
-        """What all views of a way show of the frame of R0."""
-        (group,) = (group for group in self.sets if group.way == way)
-        if way in ("resize", "extent", "slide"):
+    def core(self, mode: SizeMode, size: Size) -> Rectangle:
+        """What all views of a mode show of the frame of R0."""
+        (group,) = (group for group in self.sets if group.mode == mode)
+        if mode in ("resize", "extent", "slide"):
             return (0, 0, *size)
-        windows = [self.window(way, point, size) for point in group.points]
+        windows = [self.window(mode, point, size) for point in group.points]
         top, left = (max(0, *(w.origin[axis] for w in windows)) for axis in (0, 1))
         ends = (min(size[a], *(w.origin[a] + w.size[a] for w in windows)) for a in (0, 1))
         return (top, left, *ends)
 
     @staticmethod
-    def slack(way: Way) -> float:
+    def slack(mode: SizeMode) -> float:
         """Pixels that what is found may stick out of the core and still count: see `Plan.slack`."""
-        return 0.0 if way in ("crop", "aspect") else inf
+        return 0.0 if mode in ("crop", "aspect") else inf
 
     def looks(self, picture: Picture, mean: Tensor | None = None) -> list[View]:
         """The views of a prepared picture, and what the host is told of them."""
@@ -199,12 +207,12 @@ class SizePlan:
         return [self._look(picture, mean, frame, *condition) for condition in self.conditions]
 
     def _look(
-        self, picture: Picture, mean: Tensor | None, frame: Size, way: Way, point: str
+        self, picture: Picture, mean: Tensor | None, frame: Size, mode: SizeMode, point: str
     ) -> View:
-        window = self.window(way, point, frame)
-        test_cfg = {"mode": "whole"}
-        if way in ("resize", "slide"):
-            if way == "slide":
+        window = self.window(mode, point, frame)
+        test_cfg = WHOLE
+        if mode in ("resize", "slide"):
+            if mode == "slide":
                 stride = tuple(max(1, 2 * side // 3) for side in frame)
                 test_cfg = {"mode": "slide", "crop_size": frame, "stride": stride}
             pixels = resized(picture.original, window.size)

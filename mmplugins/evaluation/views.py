@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 Size = tuple[int, int]  # height, width
+WHOLE = {"mode": "whole"}  # a segmenter's test_cfg: all of a picture at once
 
 
 @dataclass(frozen=True, eq=False)

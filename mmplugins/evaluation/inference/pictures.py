@@ -63,6 +63,7 @@ class Pictures:
             self._dataset = DATASETS.build(options)
         unresized = [step for step in options.pipeline if "Resize" not in _name(step["type"])]
         self._unresized = Compose(unresized) if originals else None
+        self._steps = options.pipeline
         own = getattr(type(self._dataset), "COCOAPI", None)  # LVIS and panoptics have others
         if self.detection and own is not datasets.CocoDataset.COCOAPI:
             raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
@@ -99,6 +100,13 @@ class Pictures:
         infos = (self._dataset.get_data_info(index) for index in range(len(self)))
         objects = [len(info["instances"]) for info in infos]
         return np.searchsorted(np.quantile(objects, (0.25, 0.5, 0.75)), objects).tolist()
+
+    @property
+    def short_side(self) -> float | None:
+        """Pixels that the test pipeline resizes the shorter side to; None where it names none."""
+        scales = (step.get("scale") for step in self._steps if "Resize" in _name(step["type"]))
+        scale = next((scale for scale in scales if scale), None)
+        return min(scale) if isinstance(scale, tuple | list) else scale
 
     @property
     def classes(self) -> Sequence[str]:

@@ -51,7 +51,7 @@ def curves(rows: Sequence[Row], title: str, *, period: int) -> Figure:
     note = f"lines: mean of a size; areas: {CONFIDENCE:.0%} bands, for all shifts at once"
     note += "; dashed: unshifted" * any(row.point == REFERENCE for row in rows)
     figure, panels = frame(title, rows[0].metric, read, [1] * len(sets), note=note)
-    styles = _styles([row.part for row in rows])
+    styles = styles_of([row.part for row in rows])
     for axes, name in zip(panels, sets, strict=True):
         own = [row for row in rows if name in row.sets]
         for number, (part, style) in enumerate(styles.items()):
@@ -65,7 +65,7 @@ def curves(rows: Sequence[Row], title: str, *, period: int) -> Figure:
         axes.set_title(f"{name}: {' and '.join(sorted({row.kind for row in own}))}", fontsize=10)
         _sizes(axes, sorted({_size(row) for row in own}), period)
     panels[0].set_ylabel(label(rows[0].metric, read))
-    _legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -88,13 +88,13 @@ def bars(rows: Sequence[Row], title: str) -> Figure:
     note = f"black: {CONFIDENCE:.0%} intervals"
     sizes = [len(group) for group in groups.values()]
     figure, panels = frame(title, rows[0].metric, read, sizes, note=note)
-    styles = _styles(sorted({row.point for row in rows}))  # one colour in all figures
+    styles = styles_of(sorted({row.point for row in rows}))  # one colour in all figures
     width = 0.8 / len(styles)
     for axes, (name, group) in zip(panels, groups.items(), strict=True):
         for number, (point, (colour, _)) in enumerate(styles.items()):
             own = [row for row in rows if row.point == point and row.part in group]
             at = [group.index(row.part) + (number + 0.5) * width - 0.4 for row in own]
-            values, low, high = _numbers(own, read, "low", "high")
+            values, low, high = numbers_of(own, read, "low", "high")
             axes.bar(at, values, width, color=colour, label=point)
             axes.vlines(at, low, high, color="black", lw=1.2)
         axes.set_xticks(range(len(group)), [part.removeprefix(f"{name}.") for part in group])
@@ -105,7 +105,7 @@ def bars(rows: Sequence[Row], title: str) -> Figure:
         axes.axhline(0, color="black", lw=0.8)
         axes.set_title(name, fontsize=10)
     panels[0].set_ylabel(label(rows[0].metric, read))
-    _legend(figure, panels)
+    legend(figure, panels)
     return figure
 
 
@@ -151,7 +151,7 @@ def _curve(
 ) -> None:
     colour, marker = style
     sizes = np.array([_size(row) for row in rows])
-    values, low, high = _numbers(rows, read, "band_low", "band_high")
+    values, low, high = numbers_of(rows, read, "band_low", "band_high")
     each = np.unique(sizes)
     means, lowest, highest = (
         np.array([reduce(numbers[sizes == size]) for size in each])
@@ -180,13 +180,15 @@ def _size(row: Row) -> float:
     return max(abs(row.dy), abs(row.dx))
 
 
-def _numbers(rows: Sequence[Row], read: Reading, *bounds: str) -> list[Float[np.ndarray, " rows"]]:
+def numbers_of(
+    rows: Sequence[Row], read: Reading, *bounds: str
+) -> list[Float[np.ndarray, " rows"]]:
     """Values and bounds as they are printed."""
     names = ("value", *bounds)
     return [np.array([getattr(row, name) for row in rows]) * read.scale for name in names]
 
 
-def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
+def styles_of(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each name."""
     names = list(dict.fromkeys(names))
     if len(names) > len(COLOURS):
@@ -194,7 +196,7 @@ def _styles(names: Sequence[str]) -> dict[str, tuple[str, str]]:
     return dict(zip(names, zip(COLOURS, MARKERS, strict=True), strict=False))
 
 
-def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
+def legend(figure: Figure, panels: Sequence[Axes]) -> None:
     """One for all panels, below them, where there is more than one name."""
     entries: dict = {}
     for axes in panels:
