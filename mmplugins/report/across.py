@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
+from mmplugins.evaluation.results.comparison import Difference
 from mmplugins.evaluation.results.figures import SERIES
 from mmplugins.evaluation.results.rows import Row
 from mmplugins.report.cards import BY_SHIFTS, Card, Column, between
@@ -14,17 +15,23 @@ from mmplugins.report.drawing import (
     Plot,
     axis,
     bars_of,
+    cells,
     figure,
     looks,
     plain,
     scaled,
 )
-from mmplugins.report.names import signed
+from mmplugins.report.names import signed, span
 from mmplugins.report.over_shifts import SETS
 from mmplugins.report.verdict import p_text
 
+CORNERS = ("top right", "bottom left", "top left", "bottom right")  # of names beside marks
 CERTAINTY = ((0.01, "p < 0.01"), (0.05, "p < 0.05"))  # and all else
-COLOURS = ("#00224e", "#7d7c78", "#fee838")  # cividis: start, middle and end
+COLOURS = (
+    "rgb(125,124,120)",
+    "rgb(188,174,108)",
+    "rgb(254,232,56)",
+)  # the bright half of cividis, from a grey
 
 
 def blocks(card: Card) -> Plot:
@@ -42,8 +49,8 @@ def blocks(card: Card) -> Plot:
         "blocks",
         "Where in the network equivariance is lost",
         "Shifts by whole patches: a tall bar of dFEE is a block that adds error to its features, "
-        "FEE is the error after it (0 is exact), FES the skill that is left (1 is exact). Black or "
-        "white lines: 95 % intervals.",
+        "FEE is the error after it (0 is exact), FES the skill that is left (1 is exact). Thin "
+        "lines: 95 % intervals.",
         f"{BY_SHIFTS} --levels feat",
         choices,
     )
@@ -76,8 +83,8 @@ def significance(card: Card) -> Plot:
     return Plot(
         "significance",
         "Who differs from whom",
-        "Row less column, as value and p adjusted for the models compared (Holm): bright cells are "
-        "differences that chance hardly makes, empty ones were not compared.",
+        "Row less column; the brighter a cell, the less chance alone would make such a difference "
+        "(p adjusted for the models compared, Holm); empty: not compared, or a model with itself.",
         "--against in tools/equivariance.py or tools/resolution.py, with the other models' results",
         choices,
     )
@@ -132,7 +139,7 @@ def _bars(card: Card, metric: str, way: str, first: str) -> go.Figure | None:
                 marker=dict(
                     color=look.colour,
                     line=dict(width=0),
-                    pattern=dict(shape=look.hatch, size=5, solidity=0.25),
+                    pattern=dict(shape=look.hatch, size=5, solidity=0.2, fillmode="overlay"),
                 ),
                 hovertemplate="%{x}: %{y:.3g}",
             )
@@ -158,13 +165,15 @@ def _pareto(card: Card, key: tuple) -> go.Figure | None:
         **dict(x=[v * scales[0] for v in x], y=[v * scales[1] for v in y], mode="lines", line=line),
         hoverinfo="skip",
     )
-    for model, at, over in pairs:
+    for number, (model, at, over) in enumerate(pairs):
         look = looks(card)[model.name]
         best = (at.value, over.value) in front
         drawn.add_scatter(
             **dict(x=scaled([at], place.metric), y=scaled([over], key[0])),
             **dict(error_x=bars_of([at], place.metric), error_y=bars_of([over], key[0])),
-            **dict(mode="markers+text", name=look.text, textposition="top right"),
+            **dict(
+                mode="markers+text", name=look.text, textposition=CORNERS[number % len(CORNERS)]
+            ),
             text=[f"<b>{look.text}</b>" if best else look.text],
             marker={**look.points, "size": 12},
             hovertemplate="%{x:.3g}, %{y:.3g}",
@@ -189,36 +198,37 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _matrix(card: Card, column: Column) -> go.Figure | None:
     labels = [looks(card)[model.name].text for model in card.models]
-    cells, texts = [], []
-    for model in card.models:
-        found = [between(model, other, column.key) for other in card.models]
-        cells.append([each and _certainty(each.p_holm) for each in found])
-        texts.append(
-            [
-                f"{signed(column.read, each.row.value)}<br>{p_text(each.p_holm)}" if each else ""
-                for each in found
-            ]
-        )
-    if not any(cell is not None for line in cells for cell in line):
+    found = [[between(model, other, column.key) for other in card.models] for model in card.models]
+    if not any(each for line in found for each in line):
         return None
-    edges = [0, 1 / 3, 1 / 3, 2 / 3, 2 / 3, 1]
-    colours = [colour for colour in COLOURS for _ in range(2)]
-    drawn = figure("less", "", height=120 + 62 * len(labels))
-    drawn.add_heatmap(
-        **dict(x=labels, y=labels, z=cells, text=texts, texttemplate="%{text}", xgap=2, ygap=2),
-        **dict(
-            zmin=-0.5, zmax=2.5, colorscale=[[*pair] for pair in zip(edges, colours, strict=True)]
-        ),
+    texts = [[each and signed(column.read, each.row.value) for each in line] for line in found]
+    says = [
+        [
+            each and _told(name, other, column, each)
+            for other, each in zip(labels, line, strict=True)
+        ]
+        for name, line in zip(labels, found, strict=True)
+    ]
+    drawn = figure("less", "", height=150 + 48 * len(labels))
+    cells(
+        *(drawn, labels, labels),
+        [[each and _certainty(each.p_holm) for each in line] for line in found],
+        *(texts, says),
+        **dict(low=-0.5, high=2.5, colours=COLOURS),
         colorbar=dict(
-            tickvals=[0, 1, 2],
-            ticktext=["else", *(text for _, text in CERTAINTY[::-1])],
-            thickness=12,
+            **dict(orientation="h", y=1.02, yanchor="bottom", x=0, xanchor="left", thickness=10),
+            **dict(
+                tickvals=[0, 1, 2], ticktext=["p ≥ 0.05", *(text for _, text in CERTAINTY[::-1])]
+            ),
+            **dict(len=1, lenmode="fraction"),
         ),
-        hovertemplate="%{y} less %{x}: %{text}<extra></extra>",
     )
-    drawn.update_xaxes(type="category", showgrid=False)
-    drawn.update_yaxes(type="category", showgrid=False, autorange="reversed")
     return drawn
+
+
+def _told(name: str, other: str, column: Column, less: Difference) -> str:
+    numbers = f"{signed(column.read, less.row.value)} {span(column.read, less.row, 2)}"
+    return f"{name} less {other}: {numbers}, {p_text(less.p_holm)}"
 
 
 def _certainty(p: float) -> int:

@@ -25,6 +25,7 @@ class Column:
 
     Attributes:
         title: of the column.
+        plain: what it asks, in a few words.
         says: what it is.
         key: of its rows.
         command: what measures it.
@@ -32,6 +33,7 @@ class Column:
     """
 
     title: str
+    plain: str
     says: str
     key: Hashable
     command: str
@@ -136,24 +138,28 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
     columns = [
         Column(
             accuracy,
+            "accuracy",
             f"{accuracy} of {part} in {seen}: 100 is best",
             place,
             BY_SIZES if by_sizes else BY_SHIFTS,
         ),
         Column(
-            "FES (pgrid)",
+            "FES",
+            "pgrid: do features move along?",
             f"skill of features ({level}) under shifts by whole patches: 1 is exact, 0 is chance",
             ("FES", level, "set", "pgrid"),
             f"{BY_SHIFTS} --levels feat",
         ),
         Column(
-            f"{consistency} (pgrid)",
+            consistency,
+            "pgrid: do predictions stay?",
             consistent,
             (consistency, part, "set", "pgrid"),
             f"{BY_SHIFTS} --levels pred",
         ),
         Column(
             "M_min/M(0)",
+            "pgrid: what the worst shift leaves",
             f"{accuracy}: {worst}",
             (f"{accuracy} min/M(0)", part, "set", "pgrid"),
             f"{BY_SHIFTS} --levels task",
@@ -161,6 +167,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         *(
             Column(
                 f"ResAUC {way}",
+                f"what {sizes} sizes leave",
                 area.format(sizes),
                 (f"{accuracy} ResAUC {way}", part, "sizes", "resize"),
                 f"{BY_SIZES} --mode resize",
@@ -169,6 +176,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         ),
         Column(
             f"DiD ({DID}x)",
+            "does the encoding help there?",
             did,
             (f"{accuracy} delta", part, "resize", DID),
             f"{BY_SIZES} --mode resize",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale, unlabel_rgb
 
 from mmplugins.evaluation.results.figures import COLOURS
 from mmplugins.evaluation.results.readings import reading
@@ -22,6 +23,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 HATCHES = ("", "/", "\\", "x", "-", "|", "+", ".")
 HEIGHT = 380
+CIVIDIS = sample_colorscale("Cividis", 64)  # even to the eye, for colour-blind people too
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Look:
     def pale(self) -> str:
         """For areas that others may cross."""
         red, green, blue = (int(self.colour[at : at + 2], 16) for at in (1, 3, 5))
-        return f"rgba({red},{green},{blue},0.13)"
+        return f"rgba({red},{green},{blue},0.1)"
 
     @property
     def line(self) -> dict:
@@ -130,7 +132,7 @@ def bars_of(rows: Sequence[Row], metric: str) -> dict:
         symmetric=False,
         array=[top - value for top, value in zip(high, values, strict=True)],
         arrayminus=[value - bottom for bottom, value in zip(low, values, strict=True)],
-        thickness=1.4,
+        thickness=1.2,
         width=3,
     )
 
@@ -165,11 +167,58 @@ def figure(x: str, y: str, *, height: int = HEIGHT, **layout) -> go.Figure:
     )
 
 
-def mark(drawn: go.Figure, at: float, text: str = "") -> None:
+def mark(drawn: go.Figure, at: float) -> None:
     """A thin upright line."""
     drawn.add_vline(at, line=dict(color=GREY, width=1, dash="dot"))
-    if text:
-        # shapes take the values of a logarithmic axis, but annotations their logarithms
-        drawn.add_annotation(
-            x=0 if at == 1 else at, y=1, yref="paper", text=text, showarrow=False, yanchor="bottom"
-        )
+
+
+def cells(
+    drawn: go.Figure,
+    xs: Sequence[str],
+    ys: Sequence[str],
+    values: Sequence[Sequence[float | None]],
+    texts: Sequence[Sequence[str]],
+    says: Sequence[Sequence[str]],
+    *,
+    low: float,
+    high: float,
+    colours: Sequence[str],
+    **options,
+) -> None:
+    """Cells in steps of `colours`, with texts that can be read on them; None: no cell."""
+    edges = [number / len(colours) for number in range(len(colours) + 1)]
+    scale = [
+        [edge, c] for c, *both in zip(colours, edges, edges[1:], strict=False) for edge in both
+    ]
+    drawn.add_heatmap(
+        **dict(x=xs, y=ys, z=values, zmin=low, zmax=high, colorscale=scale, customdata=says),
+        **dict(xgap=1, ygap=1, hovertemplate="%{customdata}<extra></extra>"),
+        **options,
+    )
+    full = [
+        (x, y, text, (value - low) / (high - low) if high > low else 0.5)
+        for y, line, words in zip(ys, values, texts, strict=True)
+        for x, value, text in zip(xs, line, words, strict=True)
+        if value is not None
+    ]
+    x, y, text, shares = zip(*full, strict=True)
+    inks = [ink(colours[min(int(share * len(colours)), len(colours) - 1)]) for share in shares]
+    drawn.add_scatter(
+        **dict(x=x, y=y, text=text, mode="text", textfont=dict(color=inks, size=12)),
+        **dict(hoverinfo="skip", showlegend=False),
+    )
+    drawn.update_xaxes(type="category", categoryarray=xs, showgrid=False)
+    drawn.update_yaxes(type="category", categoryarray=ys, showgrid=False, autorange="reversed")
+
+
+def ink(colour: str) -> str:
+    """Black or white, whichever stands out more from a colour (WCAG's relative luminance).
+
+    >>> ink("rgb(0,32,77)"), ink("rgb(255,234,70)")
+    ('#ffffff', '#000000')
+    """
+    parts = [c / 255 for c in unlabel_rgb(colour)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    red, green, blue = linear
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    return "#ffffff" if 1.05 / (luminance + 0.05) > (luminance + 0.05) / 0.05 else "#000000"

@@ -42,7 +42,7 @@ def signed(read: Reading, value: float) -> str:
     """A difference: `+4.3`."""
     if math.isnan(value):
         return read.text(value)
-    return f"{'−' if value < 0 else '+'}{read.text(abs(value))}"  # noqa: RUF001
+    return f"{'−' if value < 0 else '+'}{read.text(abs(value), digits=2)}"  # noqa: RUF001
 
 
 def minus(text: str) -> str:
@@ -50,8 +50,8 @@ def minus(text: str) -> str:
     return re.sub(r"(?<![\w.])-(?=\d)", "−", text)  # noqa: RUF001
 
 
-def span(read: Reading, row: Row) -> str:
+def span(read: Reading, row: Row, digits: int = 3) -> str:
     """An interval, where it is defined."""
     if math.isnan(row.low) or math.isnan(row.high):
         return ""
-    return minus(f"[{read.text(row.low)}, {read.text(row.high)}]")
+    return minus(f"[{read.text(row.low, digits)}, {read.text(row.high, digits)}]")

@@ -11,6 +11,7 @@ from mmplugins.evaluation.results.readings import reading
 from mmplugins.evaluation.results.rows import REFERENCE, Row
 from mmplugins.report.cards import BY_SHIFTS, Card
 from mmplugins.report.drawing import (
+    CIVIDIS,
     Choice,
     Look,
     Panel,
@@ -18,11 +19,13 @@ from mmplugins.report.drawing import (
     area,
     axis,
     bars_of,
+    cells,
     figure,
     looks,
     mark,
     scaled,
 )
+from mmplugins.report.names import span
 from mmplugins.report.runs import SHIFTS, Model
 
 SETS = {"pgrid": "whole patches", "sub": "parts of a patch", "frac": "parts of a pixel"}
@@ -119,7 +122,7 @@ def _distances(card: Card, metric: str) -> go.Figure | None:
     ticks = [2.0**octave for octave in octaves]
     drawn.update_xaxes(
         type="log",
-        title=f"size of the shift, pixels (dotted: multiples of {period})",
+        title="size of the shift, pixels",
         tickvals=[rest] * any(unmoved) + ticks,
         ticktext=["none"] * any(unmoved) + [f"{tick:g}" for tick in ticks],
     )
@@ -156,26 +159,25 @@ def _maps(of: dict[str, list[Row]], metric: str, look: dict[str, Look]) -> list[
     for name, own in of.items():
         if not own:
             continue
-        cells = {(row.dy, row.dx): row for row in own}
-        table = [[cells.get((y, x)) for x in xs] for y in ys]
+        at = {(row.dy, row.dx): row for row in own}
+        table = [[at.get((y, x)) for x in xs] for y in ys]
         drawn = figure("dx: pixels to the right", "dy: pixels down", height=310)
-        drawn.add_heatmap(
-            x=[f"{x:g}" for x in xs],
-            y=[f"{y:g}" for y in ys],
-            z=[[row and row.value * read.scale for row in line] for line in table],
-            text=[
-                [read.text(row.value, digits=2) if row else "" for row in line] for line in table
-            ],
-            texttemplate="%{text}",
-            zmin=min(values),
-            zmax=max(values),
-            **dict(colorscale="Cividis", showscale=False, xgap=1, ygap=1),
-            hovertemplate="%{y} down, %{x} to the right: %{text}<extra></extra>",
+        cells(
+            drawn,
+            [f"{x:g}" for x in xs],
+            [f"{y:g}" for y in ys],
+            [[row and row.value * read.scale for row in line] for line in table],
+            [[row and read.text(row.value, digits=2) for row in line] for line in table],
+            [[row and _told(row) for row in line] for line in table],
+            **dict(low=min(values), high=max(values), colours=CIVIDIS, showscale=False),
         )
-        drawn.update_xaxes(type="category", showgrid=False)
-        drawn.update_yaxes(type="category", showgrid=False, autorange="reversed")
         panels.append(Panel(drawn, look[name].label))
     return panels
+
+
+def _told(row: Row) -> str:
+    read = reading(row.metric)
+    return f"{row.dy:g} down, {row.dx:g} to the right: {read.text(row.value)} {span(read, row)}"
 
 
 def _zones(card: Card, metric: str) -> go.Figure | None:
@@ -187,7 +189,7 @@ def _zones(card: Card, metric: str) -> go.Figure | None:
             if (row.metric, row.part, row.axis) == (metric, card.part, "zone")
         ]
         zones = zones or [row.point for row in rows]
-        look, beside = looks(card)[model.name], (number - (len(card.models) - 1) / 2) * 0.07
+        look, beside = looks(card)[model.name], (number - (len(card.models) - 1) / 2) * 0.09
         if rows:
             drawn.add_scatter(
                 **dict(x=[zones.index(row.point) + beside for row in rows], name=look.text),

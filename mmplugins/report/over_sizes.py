@@ -24,12 +24,13 @@ from mmplugins.report.drawing import (
 from mmplugins.report.runs import SIZES, key
 
 WAYS = {
-    "resize": "resize: objects and grid change together",
-    "extent": "extent: objects as large as ever, the grid grows",
+    "resize": "resize: objects and grid change",
+    "extent": "extent: same objects, larger grid",
     "crop": "crop: less context",
-    "slide": "slide: the training size, window by window",
-    "aspect": "aspect: as many patches, another shape",
+    "slide": "slide: windows of the training size",
+    "aspect": "aspect: as many patches, other shape",
 }
+SHAPES = ("portrait", "square", "landscape")
 TICKS = (0.25, 0.5, 0.75, 1, 1.5, 2, 3, 4)
 
 
@@ -41,9 +42,9 @@ def by_size(card: Card) -> Plot:
     return Plot(
         "sizes",
         "What another test size costs",
-        "1 is the training size: a line that stays up on either side transfers; resizing changes "
-        "objects and the grid of patches at once, the other panels tell them apart. Shaded: 95 % "
-        "bands.",
+        "1, dotted, is the training size: a line that stays up on either side transfers; resizing "
+        "changes objects and the grid of patches at once, the other panels tell them apart. "
+        "Shaded: 95 % bands.",
         f"{BY_SIZES} --mode resize,extent",
         [Choice(metric, panels) for metric in order if (panels := _panels(card, metric, _lines))],
     )
@@ -87,68 +88,71 @@ def _panels(card: Card, metric: str, draw) -> list[Panel]:
         drawn = figure("", axis(metric))
         draw(drawn, card, of, metric)
         if drawn.data:
-            _sizes(drawn, [row.point for own in of.values() for row in own])
+            _sizes(drawn, [row for own in of.values() for row in own])
             panels.append(Panel(drawn, title))
     return panels
 
 
 def _lines(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric: str) -> None:
-    for name, rows in of.items():
-        if rows:
-            look, x = looks(card)[name], _x(rows)
-            low, high = ([_bound(row, way) for row in rows] for way in ("low", "high"))
-            scale = scaled(rows, metric)
-            if _is_number(rows):
-                factor = 100 if "%" in axis(metric) else 1
-                drawn.add_trace(
-                    area(x, [v * factor for v in low], [v * factor for v in high], look)
-                )
-            drawn.add_trace(_line(x, scale, look))
+    for number, (name, rows) in enumerate(of.items()):
+        if not rows:
+            continue
+        look, x = looks(card)[name], _x(rows, number, len(of) if _is_shape(rows) else 1)
+        line = _line(x, scaled(rows, metric), look)
+        if _is_shape(rows):
+            line.update(error_y=bars_of(rows, metric))
+        else:
+            low, high = (_bounds(rows, metric, way) for way in ("low", "high"))
+            drawn.add_trace(area(x, low, high, look))
+        drawn.add_trace(line)
 
 
 def _differences(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric: str) -> None:
     for number, model in enumerate(card.others):
         found = [between(model, card.baseline, key(row)) for row in of[model.name]]
-        rows = [each.row for each in found if each]
-        if rows:
-            x, beside = _x(rows), 1 + 0.012 * (number - (len(card.others) - 1) / 2)
-            x = [value * beside for value in x] if _is_number(rows) else x
+        if rows := [each.row for each in found if each]:
+            x = _x(rows, number, len(card.others))
             line = _line(x, scaled(rows, metric), looks(card)[model.name])
             drawn.add_trace(line.update(error_y=bars_of(rows, metric)))
     if drawn.data:
         drawn.add_hline(0, line=dict(color=GREY, width=1.5))
 
 
-def _line(x: Sequence, y: Sequence[float], look: Look) -> go.Scatter:
+def _line(x: Sequence[float], y: Sequence[float], look: Look) -> go.Scatter:
     return go.Scatter(
         **dict(x=x, y=y, mode="lines+markers", line=look.line, marker=look.points),
-        **dict(name=look.text, legendgroup=look.text, hovertemplate="%{x:.3g}: %{y:.3g}"),
+        **dict(name=look.text, legendgroup=look.text, hovertemplate="%{y:.3g}"),
     )
 
 
-def _bound(row: Row, way: str) -> float:
-    """Of the band, or of the interval where a point is alone."""
-    band = getattr(row, f"band_{way}")
-    return getattr(row, way) if math.isnan(band) else band
+def _bounds(rows: Sequence[Row], metric: str, way: str) -> list[float]:
+    """Of the band, or of the interval of a point that is alone."""
+    bands, own = (scaled(rows, metric, name) for name in (f"band_{way}", way))
+    return [alone if math.isnan(band) else band for band, alone in zip(bands, own, strict=True)]
 
 
-def _is_number(rows: Sequence[Row]) -> bool:
-    return all(row.point.replace(".", "", 1).isdecimal() for row in rows)
+def _is_shape(rows: Sequence[Row]) -> bool:
+    return rows[0].axis == "aspect"
 
 
-def _x(rows: Sequence[Row]) -> list:
-    return [float(row.point) if _is_number(rows) else row.point for row in rows]
+def _x(rows: Sequence[Row], number: int, count: int) -> list[float]:
+    """Places on the axis: the `number`-th of `count` models stands a little beside the others."""
+    aside = number - (count - 1) / 2
+    if _is_shape(rows):
+        return [SHAPES.index(row.point) + 0.06 * aside for row in rows]
+    return [float(row.point) * 1.012**aside for row in rows]
 
 
-def _sizes(drawn: go.Figure, points: Sequence[str]) -> None:
+def _sizes(drawn: go.Figure, rows: Sequence[Row]) -> None:
     """Ratios to the training size on a logarithmic axis; shapes as they are."""
-    numbers = [float(point) for point in points if point.replace(".", "", 1).isdecimal()]
-    if len(numbers) < len(points):
-        drawn.update_xaxes(title="shape of the picture")
+    if _is_shape(rows):
+        ticks = dict(tickvals=[*range(len(SHAPES))], ticktext=SHAPES)
+        drawn.update_xaxes(title="shape of the picture", **ticks)
         return
+    numbers = [float(row.point) for row in rows]
     ticks = [tick for tick in TICKS if min(numbers) <= tick <= max(numbers)]
     drawn.update_xaxes(
         **dict(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks]),
-        title="test size, times the training size (dotted: 1)",
+        title="test size / training size",
     )
     mark(drawn, 1)

@@ -15,6 +15,7 @@
     const panels = plot.querySelector(".panels");
     panels.querySelectorAll(".chart").forEach((chart) => Plotly.purge(chart));
     panels.replaceChildren();
+    const drawn = []; // after all panels are there: a chart is as wide as its panel is then
     for (const { title, data, layout } of content.plots[plot.dataset.plot][choice]) {
       const panel = document.createElement("div");
       const chart = document.createElement("div");
@@ -27,7 +28,10 @@
       }
       panel.append(chart);
       panels.append(panel);
-      const drag = touch ? { dragmode: false } : {};
+      drawn.push([chart, data, layout]);
+    }
+    const drag = touch ? { dragmode: false } : {};
+    for (const [chart, data, layout] of drawn) {
       Plotly.newPlot(chart, data, { ...layout, ...drag, template: template() }, config);
     }
   }

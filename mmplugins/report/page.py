@@ -102,7 +102,10 @@ def _figure(figure) -> dict:
 
 
 def _template(text: str, grid: str) -> dict:
-    clear, line = "rgba(0,0,0,0)", dict(gridcolor=grid, linecolor=grid, zerolinecolor=grid)
+    clear, line = (
+        "rgba(0,0,0,0)",
+        dict(gridcolor=grid, linecolor=grid, zerolinecolor=grid, title=dict(font=dict(size=13))),
+    )
     return {
         "layout": {
             "font": {"family": FONT, "size": 13, "color": text},

@@ -24,8 +24,8 @@ MARKS = {
 BEST = "★"
 LEGEND = (
     "Brackets: 95 % intervals. Beside {base}: ▲ better, ▼ worse; △ ▽ likewise, but not certain "
-    "once all models are counted (Holm, p ≥ 0.05); no mark: the interval of the difference holds 0, or "
-    "was not measured. ★ better than every other model, each paired interval without 0."
+    "once all models are counted (Holm, p ≥ 0.05); no mark: the interval of the difference holds "
+    "0, or was not measured. ★ better than every other model, each paired interval without 0."
 )
 COST = "not in the results: measure again, with the checkpoint's training log beside it"
 PARAMETERS = "not in the results: measure again with tools/resolution.py or tools/equivariance.py"
@@ -46,9 +46,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """Of a column."""
+    """Of a column: its title, that in plain words, its unit, and what exactly it is."""
 
     title: str
+    plain: str = ""
+    unit: str = ""
     says: str = ""
 
 
@@ -128,7 +130,7 @@ def as_csv(card: Card) -> str:
 def _head(column: Column) -> Head:
     read = column.read
     unit = " ".join(part for part in ("%" * read.percent, read.arrow) if part)
-    return Head(f"{column.title} {unit}".strip(), column.says)
+    return Head(column.title, column.plain, unit, column.says)
 
 
 def _line(card: Card, model: Model, entries: Sequence[Entry]) -> Line:
@@ -147,7 +149,7 @@ def _value(card: Card, cell: Cell, column: Column) -> Entry:
 
 def _mark(difference: Difference, base: str, read: Reading) -> tuple[str, str]:
     way, number = sign(difference), signed(read, difference.row.value)
-    interval = span(read, difference.row)
+    interval = span(read, difference.row, 2)
     says = f"{way} than {base}: {number} {interval}, {p_text(difference.p_holm)}"
     return MARKS[way, certain(difference)], says
 
@@ -156,16 +158,16 @@ def _difference(cell: Cell, column: Column) -> Entry:
     if cell.beside is None:
         return Entry(NONE, says=cell.missing or "not compared: measure again with --against")
     row = cell.beside.row
-    small = f"{span(column.read, row)} {p_text(cell.beside.p_holm)}".strip()
+    small = f"{span(column.read, row, 2)} {p_text(cell.beside.p_holm)}".strip()
     way = sign(cell.beside)
     marks = [(MARKS[way, certain(cell.beside)], way)] if way != "same" else []
     return Entry(signed(column.read, row.value), small, row.value, marks)
 
 
 COSTS = (
-    Head("parameters", "of the whole model"),
-    Head("of encodings", "parameters of the position encodings alone"),
-    Head("training", "iterations, and time on the device that trained it"),
+    Head("parameters", "whole model"),
+    Head("parameters", "encodings alone"),
+    Head("training", "time, iterations", says="on the device that trained it"),
 )
 
 
@@ -220,7 +222,7 @@ def _number(value: Any) -> Any:
 
 
 def _table(table: Table) -> list[str]:
-    rows = [["model", *(head.title for head in table.heads)]]
+    rows = [["model", *(f"{head.title} {head.unit}".strip() for head in table.heads)]]
     rows.append(["---"] * len(rows[0]))
     for line in table.lines:
         texts = [

@@ -5,7 +5,7 @@ with the least difference that these images would have shown, four times in five
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmplugins.evaluation.results.comparison import Difference
@@ -13,6 +13,8 @@ from mmplugins.evaluation.statistics.intervals import covers
 from mmplugins.report.cards import BY_SHIFTS, Card, Column, between, certain, sign
 from mmplugins.report.names import listed, names, signed, span
 from mmplugins.report.runs import Model
+
+FEW = 4  # differences that can be told with their intervals, and still be read
 
 
 @dataclass(frozen=True)
@@ -57,35 +59,57 @@ def verdict(card: Card) -> Verdict:
     sure = [each for each in found if certain(each.difference)]
     leaning = [each for each in found if sign(each.difference) != "same" and each not in sure]
     rest = [
-        *([f"Not certain once all models are counted: {_told(card, leaning)}."] if leaning else []),
+        *_leaning(card, leaning),
         *_silent(card, found, base),
         *_unknown(card, found, base),
         _covers(card),
     ]
     if not sure:
         return Verdict(f"No model differs from {base} with certainty.", rest)
-    return Verdict(f"Beside {base}, {_told(card, sure)}.", rest)
+    told = _told(card, sure, _full) if len(sure) <= FEW else _shortly(card, sure)
+    return Verdict(f"Beside {base}, {told}.", rest)
 
 
-def _told(card: Card, findings: Sequence[_Finding]) -> str:
+def _told(card: Card, findings: Sequence[_Finding], text: Callable[[_Finding], str]) -> str:
     """All of a model together: `ape is better in AP (+4.3 [1.6, 6.4], p = 0.012)`."""
     label = names(card.models)
-    clauses = []
-    for model in card.others:
-        for way in ("better", "worse"):
-            own = [
-                each for each in findings if each.model is model and sign(each.difference) == way
-            ]
-            if own:
-                numbers = listed([_number(each) for each in own])
-                clauses.append(f"{label[model.name]} is {way} in {numbers}")
-    return "; ".join(clauses)
+    return "; ".join(
+        f"{label[name]} is {way} in {listed([text(each) for each in own])}"
+        for (name, way), own in _by_model(findings).items()
+    )
 
 
-def _number(each: _Finding) -> str:
+def _shortly(card: Card, findings: Sequence[_Finding]) -> str:
+    """Models of which the same is to be told together, the numbers left to the table."""
+    label, groups = names(card.models), {}
+    for (name, way), own in _by_model(findings).items():
+        told = way, listed([each.column.title for each in own])
+        groups.setdefault(told, []).append(label[name])
+    return "; ".join(
+        f"{listed(own)} {'is' if len(own) == 1 else 'are'} {way} in {measures}"
+        for (way, measures), own in groups.items()
+    )
+
+
+def _by_model(findings: Sequence[_Finding]) -> dict[tuple[str, str], list[_Finding]]:
+    found = {}
+    for each in findings:
+        found.setdefault((each.model.name, sign(each.difference)), []).append(each)
+    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+
+
+def _full(each: _Finding) -> str:
     row, read = each.difference.row, each.column.read
-    numbers = f"{signed(read, row.value)} {span(read, row)}, {p_text(each.difference.p_holm)}"
+    numbers = f"{signed(read, row.value)} {span(read, row, 2)}, {p_text(each.difference.p_holm)}"
     return f"{each.column.title} ({numbers})"
+
+
+def _leaning(card: Card, findings: Sequence[_Finding]) -> list[str]:
+    """What shows alone, but not when all models are counted."""
+    if not findings:
+        return []
+    told = _shortly(card, findings)
+    return [f"Not certain, since p ≥ 0.05 once all models are counted: {told}."]
 
 
 def p_text(p: float) -> str:
@@ -102,7 +126,7 @@ def _silent(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
         own = [each.difference for each in found if each.column is column]
         if own and all(sign(each) == "same" for each in own):
             least = [each.detectable for each in own if not math.isnan(each.detectable)]
-            seen = f" (what is below {column.read.text(max(least))} can hide)" if least else ""
+            seen = f" (less than {column.read.text(max(least), 2)} could hide)" if least else ""
             quiet.append(f"{column.title}{seen}")
     return [f"No model separates from {base} in {listed(quiet)}."] if quiet else []
 
