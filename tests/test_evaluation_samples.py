@@ -107,6 +107,26 @@ def test_boxes_that_the_core_cuts_are_not_counted_and_low_scores_not_drawn(tmp_p
     assert "1 of 1 boxes" in told
 
 
+def test_boxes_that_stick_out_of_the_content_count_on_a_canvas(tmp_path):
+    out, kept = (4, 4, 20, 20), detections([KEPT])
+    plan, record = of_detector("canvas", detections([KEPT, out]), kept, kept, kept)
+    run = run_of(tmp_path, plan, record)
+    worst = worst_shift(run, "some", 0.5)
+    assert worst == Worst("some", 0, pytest.approx(2 / 3))
+    figure, _ = samples.detections_sample(run, picture_of(HEIGHT, WIDTH), worst, 0.5)
+    assert drawn(figure.axes[0], LOST) == {out}
+
+
+def test_the_commonest_labels_have_colours_of_their_own():
+    labels = np.repeat(np.arange(9), [1, 90, 80, 70, 60, 50, 40, 30, 20])[None]
+    colours = samples.label_colours([labels, labels])
+    assert list(colours) == [1, 2, 3, 4, 5, 6]
+    assert len({*colours.values()}) == 6
+    assert overlays.CHANGED not in colours.values()
+    handles = overlays.label_handles([0, 2, 5, IGNORED], "abcdefghi", colours)
+    assert [handle.get_label() for handle in handles] == ["c", "f", "other classes"]
+
+
 def test_the_worst_shift_of_boxes_is_that_of_a_slow_loop(tmp_path, generator):
     """Boxes that lie apart: each has at most one partner, so that nothing has to be assigned."""
     places = np.array([(x, y) for y in range(10, 76, 22) for x in range(10, 100, 22)])

@@ -244,7 +244,7 @@ def label_colours(maps: Sequence[Integer[np.ndarray, "h w"]]) -> dict[int, str]:
     colours = [colour for colour in COLOURS if colour != overlays.CHANGED]
     counts = np.bincount(np.concatenate([labels.ravel() for labels in maps]))
     ranked = np.argsort(-counts, kind="stable")[: len(colours)].tolist()
-    known = sorted(label for label in ranked if counts[label])
+    known = [label for label in ranked if counts[label]]
     return dict(zip(known, colours, strict=False))
 
 
