@@ -157,13 +157,13 @@ def _pareto(card: Card, key: tuple) -> go.Figure | None:
     pairs = [(model, x, y) for model, x, y in pairs if x and y]
     if not pairs:
         return None
-    drawn = figure(axis(place.metric), axis(key[0]), showlegend=False)
+    drawn = figure(axis(place.metric), axis(key[0]))
     front = _front([(x.value, y.value) for _, x, y in pairs])
     x, y = zip(*front, strict=True)
     line, scales = dict(color=GREY, width=1.5, dash="dot"), (place.read.scale, _scale(key[0]))
     drawn.add_scatter(
         **dict(x=[v * scales[0] for v in x], y=[v * scales[1] for v in y], mode="lines", line=line),
-        hoverinfo="skip",
+        **dict(name="no other is better in both", hoverinfo="skip"),
     )
     for number, (model, at, over) in enumerate(pairs):
         look = looks(card)[model.name]
@@ -172,9 +172,11 @@ def _pareto(card: Card, key: tuple) -> go.Figure | None:
             **dict(x=scaled([at], place.metric), y=scaled([over], key[0])),
             **dict(error_x=bars_of([at], place.metric), error_y=bars_of([over], key[0])),
             **dict(
-                mode="markers+text", name=look.text, textposition=CORNERS[number % len(CORNERS)]
+                mode="markers+text" if best else "markers",
+                name=look.text,
+                textposition=CORNERS[number % len(CORNERS)],
             ),
-            text=[f"<b>{look.text}</b>" if best else look.text],
+            text=[look.text],
             marker={**look.points, "size": 12},
             hovertemplate="%{x:.3g}, %{y:.3g}",
         )

@@ -26,6 +26,7 @@ class Column:
     Attributes:
         title: of the column.
         plain: what it asks, in a few words.
+        noun: what a model is better or worse in.
         says: what it is.
         key: of its rows.
         command: what measures it.
@@ -34,6 +35,7 @@ class Column:
 
     title: str
     plain: str
+    noun: str
     says: str
     key: Hashable
     command: str
@@ -139,6 +141,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         Column(
             accuracy,
             "accuracy",
+            "accuracy",
             f"{accuracy} of {part} in {seen}: 100 is best",
             place,
             BY_SIZES if by_sizes else BY_SHIFTS,
@@ -146,6 +149,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         Column(
             "FES",
             "pgrid: do features move along?",
+            "steadiness of features",
             f"skill of features ({level}) under shifts by whole patches: 1 is exact, 0 is chance",
             ("FES", level, "set", "pgrid"),
             f"{BY_SHIFTS} --levels feat",
@@ -153,6 +157,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         Column(
             consistency,
             "pgrid: do predictions stay?",
+            "steadiness of predictions",
             consistent,
             (consistency, part, "set", "pgrid"),
             f"{BY_SHIFTS} --levels pred",
@@ -160,6 +165,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
         Column(
             "M_min/M(0)",
             "pgrid: what the worst shift leaves",
+            "what the worst shift leaves",
             f"{accuracy}: {worst}",
             (f"{accuracy} min/M(0)", part, "set", "pgrid"),
             f"{BY_SHIFTS} --levels task",
@@ -168,6 +174,7 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
             Column(
                 f"ResAUC {way}",
                 f"what {sizes} sizes leave",
+                f"what {sizes} sizes leave",
                 area.format(sizes),
                 (f"{accuracy} ResAUC {way}", part, "sizes", "resize"),
                 f"{BY_SIZES} --mode resize",
@@ -175,8 +182,9 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
             for way, sizes in (("down", "smaller"), ("up", "larger"))
         ),
         Column(
-            f"DiD ({DID}x)",
+            f"DiD {DID}x",
             "does the encoding help there?",
+            f"transfer to {DID} times the size",
             did,
             (f"{accuracy} delta", part, "resize", DID),
             f"{BY_SIZES} --mode resize",

@@ -71,7 +71,7 @@ def verdict(card: Card) -> Verdict:
 
 
 def _told(card: Card, findings: Sequence[_Finding], text: Callable[[_Finding], str]) -> str:
-    """All of a model together: `ape is better in AP (+4.3 [1.6, 6.4], p = 0.012)`."""
+    """All of a model together: `ape is better in accuracy (AP +4.3 [1.6, 6.4], p = 0.012)`."""
     label = names(card.models)
     return "; ".join(
         f"{label[name]} is {way} in {listed([text(each) for each in own])}"
@@ -83,7 +83,7 @@ def _shortly(card: Card, findings: Sequence[_Finding]) -> str:
     """Models of which the same is to be told together, the numbers left to the table."""
     label, groups = names(card.models), {}
     for (name, way), own in _by_model(findings).items():
-        told = way, listed([each.column.title for each in own])
+        told = way, listed([_named(each.column) for each in own])
         groups.setdefault(told, []).append(label[name])
     return "; ".join(
         f"{listed(own)} {'is' if len(own) == 1 else 'are'} {way} in {measures}"
@@ -101,7 +101,11 @@ def _by_model(findings: Sequence[_Finding]) -> dict[tuple[str, str], list[_Findi
 def _full(each: _Finding) -> str:
     row, read = each.difference.row, each.column.read
     numbers = f"{signed(read, row.value)} {span(read, row, 2)}, {p_text(each.difference.p_holm)}"
-    return f"{each.column.title} ({numbers})"
+    return f"{each.column.noun} ({each.column.title} {numbers})"
+
+
+def _named(column: Column) -> str:
+    return f"{column.noun} ({column.title})"
 
 
 def _leaning(card: Card, findings: Sequence[_Finding]) -> list[str]:
@@ -126,8 +130,10 @@ def _silent(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
         own = [each.difference for each in found if each.column is column]
         if own and all(sign(each) == "same" for each in own):
             least = [each.detectable for each in own if not math.isnan(each.detectable)]
-            seen = f" (less than {column.read.text(max(least), 2)} could hide)" if least else ""
-            quiet.append(f"{column.title}{seen}")
+            seen = (
+                f", where less than {column.read.text(max(least), 2)} could hide" if least else ""
+            )
+            quiet.append(f"{_named(column)}{seen}")
     return [f"No model separates from {base} in {listed(quiet)}."] if quiet else []
 
 
@@ -135,7 +141,7 @@ def _unknown(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
     """Measures that were taken, but not compared."""
     known = {each.column.title for each in found}
     open_ = [
-        column.title
+        _named(column)
         for column in card.columns
         if column.title not in known and sum(bool(m.find(column.key)) for m in card.models) > 1
     ]
