@@ -14,6 +14,8 @@ from typing import Any
 
 import yaml
 
+from mmplugins.sweep.command import main
+
 ROOT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["mmplugins.sweep.command"])
@@ -154,12 +156,10 @@ class Call:
 
 def _sweep(folder: Path, argv: list[str], environ: dict[str, str], log: Path) -> None:
     """In the new process."""
-    from mmplugins.sweep.command import main
-
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     os.environ.update(environ)
     os.chdir(folder)
     sys.argv = ["sweep.py", *argv]
-    main(folder / "tools", argv)
+    main(folder / "tools", argv, parsers={})

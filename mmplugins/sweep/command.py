@@ -4,15 +4,16 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import NoReturn
 
 from filelock import FileLock, Timeout
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.engine.launch import plain_errors, testing_parser, training_parser
+from mmplugins.engine.launch import plain_errors
 from mmplugins.sweep.board import Board
 from mmplugins.sweep.disk import Disk, tail
 from mmplugins.sweep.jobs import Job, plan_jobs
@@ -29,10 +30,20 @@ changes, and what depends on that; trainings are never mixed: their folder must 
   python tools/sweep.py configs/sweeps/synthetic.yaml --jobs 2 --only train,test
   GPUS=1 GPUS_PER_NODE=1 python tools/sweep.py SPEC --launcher slurm --partition gpu
 """
+# What makes each tool's parser; imported when it is needed.
+PARSERS = {
+    "train": "mmplugins.engine.launch:training_parser",
+    "test": "mmplugins.engine.launch:testing_parser",
+    "equivariance": "mmplugins.evaluation.commands.equivariance:parser",
+    "resolution": "mmplugins.evaluation.commands.resolution:parser",
+    "report": "mmplugins.report.command:parser",
+}
 TAIL = 15  # lines of the log of a job that failed
 
 
-def main(tools: Path, argv: Sequence[str] | None = None) -> None:
+def main(
+    tools: Path, argv: Sequence[str] | None = None, parsers: Mapping[str, str] = PARSERS
+) -> None:
     """Train, test and measure encodings x pipelines x seeds, several at a time."""
     with plain_errors():
         args = parser().parse_args(argv)
@@ -42,7 +53,7 @@ def main(tools: Path, argv: Sequence[str] | None = None) -> None:
         jobs, disk = plan_jobs(spec), Disk(spec.out)
         launcher = Launcher(tools, spec.out, args.partition)
         for job in jobs:
-            check_options(job)
+            check_options(job, parsers)
             disk.refuse_mixing(job)
         jobs = [job for job in jobs if job.kind in args.only]
         if args.dry_run:
@@ -72,23 +83,19 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def check_options(job: Job) -> None:
-    """Ask the tool's own parser, lest a slip of the pen shows after hours of training.
+def check_options(job: Job, parsers: Mapping[str, str]) -> None:
+    """Ask the tool's own parser, if it has one, lest a slip shows after hours of training.
 
     Raises:
         InputError: with what the parser says.
     """
-    parsers: Mapping[str, Callable[[], argparse.ArgumentParser]] = {
-        "train": training_parser,
-        "test": testing_parser,
-    }
-    if job.kind not in parsers:
-        return
 
     def refuse(message: str) -> NoReturn:
         raise InputError(f"{job.kind}: tools/{job.kind}.py does not take this: {message}")
 
-    tool = parsers[job.kind]()
+    if job.kind not in parsers:
+        return
+    tool = resolve_name(parsers[job.kind])()
     tool.error = refuse
     tool.parse_args([str(argument) for argument in job.arguments])
 

@@ -117,7 +117,8 @@ def _of_pipeline(spec: Spec, pipeline: str) -> Iterator[Job]:
     if "report" in spec.options:
         page = Place(f"{pipeline}/report.html")
         runs = [Place(job.product.path.rpartition("/")[0]) for job in measured]
-        arguments = (*runs, "--out", page, *spec.options["report"])
+        base = spec.encodings[0].name
+        arguments = (*runs, "--out", page, "--baseline", base, *spec.options["report"])
         yield Job("report", pipeline, arguments, "", tuple(measured), page)
 
 

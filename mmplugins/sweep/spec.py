@@ -36,7 +36,7 @@ OURS = {
     "test": {"--work-dir", "--launcher", "--cfg-options"},
     "equivariance": {"--out", "--name", "--against", "--launcher", "--cfg-options"},
     "resolution": {"--out", "--name", "--against", "--launcher", "--cfg-options"},
-    "report": {"--out"},
+    "report": {"--out", "--baseline"},
 }
 KINDS = tuple(OURS)
 PLACE = "{encoding}"
