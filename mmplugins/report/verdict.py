@@ -82,8 +82,9 @@ def _told(card: Card, findings: Sequence[_Finding], text: Callable[[_Finding], s
 def _shortly(card: Card, findings: Sequence[_Finding]) -> str:
     """Models of which the same is to be told together, the numbers left to the table."""
     label, groups = names(card.models), {}
+    total = sum(any(card.cell(model, c).beside for model in card.others) for c in card.columns)
     for (name, way), own in _by_model(findings).items():
-        told = way, listed([_named(each.column) for each in own])
+        told = way, _measures([each.column for each in own], total)
         groups.setdefault(told, []).append(label[name])
     return "; ".join(
         f"{listed(own)} {'is' if len(own) == 1 else 'are'} {way} in {measures}"
@@ -91,11 +92,18 @@ def _shortly(card: Card, findings: Sequence[_Finding]) -> str:
     )
 
 
+def _measures(columns: Sequence[Column], total: int) -> str:
+    if len(columns) == total > 2:
+        return f"all {total} measures"
+    return listed([_named(column) for column in columns])
+
+
 def _by_model(findings: Sequence[_Finding]) -> dict[tuple[str, str], list[_Finding]]:
     found = {}
     for each in findings:
         found.setdefault((each.model.name, sign(each.difference)), []).append(each)
-    return dict(sorted(found.items(), key=lambda item: -len(item[1])))
+    order = list(dict.fromkeys(name for name, _ in found))
+    return dict(sorted(found.items(), key=lambda item: order.index(item[0][0])))
 
 
 def _full(each: _Finding) -> str:
@@ -130,10 +138,8 @@ def _silent(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
         own = [each.difference for each in found if each.column is column]
         if own and all(sign(each) == "same" for each in own):
             least = [each.detectable for each in own if not math.isnan(each.detectable)]
-            seen = (
-                f", where less than {column.read.text(max(least), 2)} could hide" if least else ""
-            )
-            quiet.append(f"{_named(column)}{seen}")
+            seen = f"; less than {column.read.text(max(least), 2)} could hide" if least else ""
+            quiet.append(f"{column.noun} ({column.title}{seen})")
     return [f"No model separates from {base} in {listed(quiet)}."] if quiet else []
 
 
