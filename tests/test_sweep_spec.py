@@ -103,8 +103,12 @@ def test_keys_tell_what_matters():
         (Path("moved") / file.name).write_text(file.read_text() + "# a remark")
     assert changed(**both, pipelines={"net": "moved/net-{encoding}.py"}) == set()
     assert changed(test=["--tta"], equivariance=True) == {n for n in before if n.startswith("test")}
-    Path("net-ape.py").write_text("default_scope = 'mmdet'\nmodel = dict(type='ape', depth=2)\n")
-    assert changed(**both) == {name for name in before if "/ape" in name}
+    text = Path("net-ape.py").read_text()
+    Path("net-ape.py").write_text(text.replace("depth=1", "depth=2"))
+    of_ape = {name for name in before if "/ape" in name}
+    assert changed(**both) == of_ape
+    Path("net-ape.py").write_text(text + "test_dataloader = dict(batch_size=1)")
+    assert changed(**both) == {name for name in of_ape if not name.startswith("train")}
 
 
 BAD = {

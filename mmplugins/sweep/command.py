@@ -77,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
     add("spec", help="YAML file that says what to run")
     add("--jobs", type=_positive, help="so many at a time [one a GPU; without GPUs one a core]")
     add("--only", type=_kinds, default=KINDS, help=f"some of {','.join(KINDS)} [all]")
-    add("--dry-run", action="store_true", help="print all commands, and which would run")
+    dry = "print all commands and which would run; last_checkpoint stands for the file it will name"
+    add("--dry-run", action="store_true", help=dry)
     add("--launcher", choices=["none", "slurm"], default="none", help="[%(default)s]")
     add("--partition", help="of the Slurm cluster")
     return result
@@ -101,7 +102,7 @@ def check_options(job: Job, parsers: Mapping[str, str]) -> None:
 
 
 def show(jobs: Sequence[Job], disk: Disk, launcher: Launcher) -> None:
-    """Every command, and what would become of it; last_checkpoint holds a name not known yet."""
+    """Every command, and whether it would run."""
     settled = [disk.settled(job) for job in jobs]
     for job, done in zip(jobs, settled, strict=True):
         print(f"# {'skip' if done else 'run'}: {job.name}")

@@ -15,11 +15,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from mmengine.config import Config
+
 from mmplugins.engine.launch import read_config, training_parser
 from mmplugins.evaluation.results.provenance import config_hash
 from mmplugins.sweep.spec import Encoding, Spec
 
 LAST = "last_checkpoint"  # where mmengine writes the name of the newest checkpoint
+TESTS = ("test_", "tta_")  # keys of a config that trainings do not look at; they do at val_
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class Job:
         kind: of spec.KINDS.
         folder: inside OUT, where the job's log and stamps lie.
         arguments: of the tool.
-        config: hash of the resolved config, empty where there is none.
+        config: hash of the resolved config, as far as it matters; empty where there is none.
         needs: jobs that must be done before.
         product: what is there when the job is done, and what those that need it depend on.
     """
@@ -131,6 +134,7 @@ class _Recipe:
     encoding: Encoding
     path: str
     config: str
+    trained: str  # hash of what of the config a training knows
 
     @classmethod
     def read(cls, spec: Spec, pipeline: str, encoding: Encoding) -> "_Recipe":
@@ -139,7 +143,9 @@ class _Recipe:
         # By the parser of the tools, so that values are what they will be there.
         words = [path, "--cfg-options", *changes] if changes else [path]
         cfg = read_config(path, training_parser().parse_args(words).cfg_options)
-        return cls(spec, f"{pipeline}/{encoding.name}", encoding, path, config_hash(cfg))
+        of_training = {key: value for key, value in cfg.items() if not key.startswith(TESTS)}
+        hashes = config_hash(cfg), config_hash(Config(of_training))
+        return cls(spec, f"{pipeline}/{encoding.name}", encoding, path, *hashes)
 
     def changes(self, *more: str) -> list[str]:
         changes = [*self.spec.cfg_options, *self.encoding.cfg_options, *more]
@@ -152,7 +158,7 @@ class _Recipe:
             *self.changes(f"randomness.seed={seed}"),
             *self.spec.options["train"],
         )
-        return Job("train", folder, arguments, self.config, product=Checkpoint(folder))
+        return Job("train", folder, arguments, self.trained, product=Checkpoint(folder))
 
     def test(self, training: Job) -> Job:
         arguments = (

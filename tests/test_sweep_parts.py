@@ -1,13 +1,17 @@
-"""What a sweep shows on a terminal, and where it lets jobs run."""
+"""The parts of a sweep that touch the machine: its table, logs, processes, places for jobs."""
 
 import io
 import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from mmplugins.sweep.board import Board
+from mmplugins.sweep.children import Children, Stopped
 from mmplugins.sweep.disk import Disk, tail
 from mmplugins.sweep.jobs import Job
 from mmplugins.sweep.launch import places
@@ -61,6 +65,27 @@ def test_the_tail_of_a_log(tmp_path):
     log.write_bytes(b"x" * 5000 + b"\n\xff caf\xc3\xa9 \r\n\nlast")
     assert tail(log)[1:] == ["\ufffd caf\u00e9", "last"]
     assert sum(map(len, tail(log))) < 4096
+
+
+@pytest.mark.parametrize(("deaf", "code"), [(False, 143), (True, -9)])
+def test_stopping_children(tmp_path, monkeypatch, deaf, code):
+    monkeypatch.setattr("mmplugins.sweep.children.PATIENCE", 0.3)
+    job, disk, children = Job("train", "net", (), ""), Disk(tmp_path), Children()
+    tool = f"import signal, time; signal.signal(15, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
+    tool += "; print('ready', flush=True); time.sleep(60)"
+    log = disk.file(job, "log")
+    with disk.alone(job, children.check) as lock, ThreadPoolExecutor() as pool:
+        command = disk.recorded(job, [sys.executable, "-c", tool])
+        end = pool.submit(children.call, command, {}, log, lock)
+        while not tail(log):
+            time.sleep(0.01)
+        children.stop()
+        assert end.result() == code
+        with pytest.raises(Stopped):
+            children.call(command, {}, log, lock)
+    assert not disk.file(job, "done").exists()
+    with disk.alone(job, lambda: pytest.fail("somebody still holds the lock")):
+        pass
 
 
 @pytest.fixture
