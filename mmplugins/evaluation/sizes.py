@@ -84,22 +84,26 @@ class SizePlan:
             self._check(group)
 
     def _check(self, group: SizeSet) -> None:
+        if group.mode not in MODES:
+            raise ValueError(f"no mode `{group.mode}`: there are {', '.join(MODES)}")
         if group.mode == "aspect":
             if group.points != tuple(SHAPES):
                 raise ValueError(f"aspect has the shapes {', '.join(SHAPES)}")
             return
-        ratios = [float(point) for point in group.points]
+        ratios, named = [float(point) for point in group.points], ", ".join(group.points)
         reach = {"extent": (1, inf), "crop": (0, 1)}.get(group.mode, (0, inf))
         if any(not (0 < ratio < inf and reach[0] <= ratio <= reach[1]) for ratio in ratios):
-            raise ValueError(f"{group.mode} has no ratios such as {', '.join(group.points)}")
+            raise ValueError(f"{group.mode} has no ratios such as {named}")
+        if len({*ratios}) < len(ratios):
+            raise ValueError(f"{group.mode} has a ratio twice: {named}")
         if group.mode == "slide":
             resized = next((other.points for other in self.sets if other.mode == "resize"), ())
-            if not {*group.points} <= {*resized} or min(ratios) <= 1:
+            if not {*group.points} <= {*resized} or min(ratios, default=0) <= 1:
                 raise ValueError("slide is of ratios above 1 that resize has, too")
         elif TRAINED not in group.points:
             raise ValueError(
-                f"{group.mode} at {', '.join(group.points)} of the training size: that itself, 1, "
-                "is missing, which all others are told against"
+                f"{group.mode} at {named} of the training size: that itself, 1, is missing, which "
+                "all others are told against"
             )
 
     @classmethod
