@@ -81,7 +81,8 @@ def gather(runs: Sequence[str]) -> list[Model]:
             checkpoints, or of models that were not measured alike.
     """
     models: dict[str, Model] = {}
-    for path in dict.fromkeys(file.resolve() for run in runs for file in _files(Path(run))):
+    files = {file.resolve(): file for run in runs for file in _files(Path(run))}
+    for path in files.values():
         results = read_results(path)
         kind = SIZES if "sizes" in results.protocol else SHIFTS
         model = models.setdefault(results.name, Model(results.name, {}, {}))
