@@ -13,7 +13,7 @@ from mmplugins.evaluation.results.files import Results, read_results
 from mmplugins.visualise.look import build_model
 
 RECIPES = {"none": [], "table": [dict(type="LearnedAPE")]}
-QUICK = ("--subset", "2", "--boot", "50", "--noise-floor", "0")
+QUICK = ("--subset", "2", "--boot", "50", "--noise-floor", "0", "--samples", "0")
 
 
 class Workplace:

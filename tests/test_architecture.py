@@ -25,7 +25,8 @@ MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it
 }
 # Each folder of the evaluation, and what of the evaluation it stands on besides itself.
 VALUES = {"disk", "measures", "plan", "record", "shifts", "sizes", "statistics", "views"}
-ABOVE = VALUES | {"features", "inference", "predictions", "progress", "results", "runs", "tasks"}
+PARTS = {"features", "inference", "predictions", "results", "tasks"}
+ABOVE = VALUES | PARTS | {"outcome", "overlays", "progress", "runs"}
 EVALUATION = {
     "statistics": {"shifts"},
     "features": VALUES,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.disk import write
+from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import (
@@ -24,7 +25,7 @@ from mmplugins.evaluation.runs import Run
 from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 
-RESULTS, RECORDS = "results.json", "records"
+RESULTS, RECORDS, FIGURES = "results.json", "records", "figures"
 
 
 class Suite(Protocol):
@@ -41,10 +42,19 @@ class Suite(Protocol):
     def measures(self, run: Run, images: Sequence[str], bars: Bars) -> list[Measure]:
         """All measures of the records of one checkpoint; weights of images are in this order."""
 
+    def origin(self, run: Run, images: Sequence[str]) -> dict[str, Any]:
+        """What is to be told of the views, in the plain types of JSON."""
+
     def draw(
-        self, folder: Path, name: str, found: Sequence[Row], run: Run, images: Sequence[str]
+        self,
+        folder: Path,
+        name: str,
+        found: Sequence[Row],
+        run: Run,
+        images: Sequence[str],
+        pictures: Pictures,
     ) -> None:
-        """Figures of what was found of a recipe, into a folder."""
+        """Figures of what was found of a recipe, into a folder of its results."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,8 +140,7 @@ class Rival:
         ours = protocol(plan, images, Bootstrap(len(images))) | {"truth": truth} | anew
         for place, here, there in differing(ours, self.results.protocol | anew):
             raise InputError(
-                f"--against {self.folder} cannot be compared with: {place} is {there} there, "
-                f"but {here} here"
+                f"{self.folder} cannot be compared with: {place} is {there} there, but {here} here"
             )
 
     def measured(self, suite: Suite, bootstrap: Bootstrap, bars: Bars) -> Measured:
@@ -141,11 +150,19 @@ class Rival:
 
 
 def write_outcome(
-    folder: Path, outcome: Outcome, run: Run, suite: Suite, encodings: str, bars: Bars
-) -> None:
-    """results.json, .csv files, summary.md and figures; what is there is replaced, file by file."""
+    folder: Path, outcome: Outcome, plan: AnyPlan, encodings: str, bars: Bars
+) -> list[Row]:
+    """results.json, .csv files and summary.md; what is there is replaced, file by file.
+
+    Args:
+        folder: of results.
+        outcome: what they are.
+        plan: of the views.
+        encodings: how the model's encodings meet a new grid.
+        bars: say what is found.
+    """
     this = outcome.measured
-    found = rows(this.findings, run.key.plan, encodings)
+    found = rows(this.findings, plan, encodings)
     results = Results(
         this.name,
         dict(this.protocol),
@@ -161,6 +178,5 @@ def write_outcome(
             write_csv(folder / f"{name}.csv", this.name, things)
     text = summary(results)
     write(folder / "summary.md", text.encode())
-    (folder / "figures").mkdir(exist_ok=True)
-    suite.draw(folder / "figures", this.name, found, run, this.protocol["images"])
-    bars.say(f"\n{text}\nall of it: {folder / RESULTS}, .csv; pictures: {folder / 'figures'}")
+    bars.say(f"\n{text}")
+    return found

@@ -16,7 +16,9 @@ from mmplugins.engine.launch import add_model_options, read_config
 from mmplugins.evaluation.inference.passes import join
 from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.outcome import (
+    FIGURES,
     RECORDS,
+    RESULTS,
     Outcome,
     Rival,
     Suite,
@@ -26,9 +28,12 @@ from mmplugins.evaluation.outcome import (
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import compare, noise
 from mmplugins.evaluation.results.files import read_results
+from mmplugins.evaluation.results.options import grid_options
 from mmplugins.evaluation.results.provenance import file_hash, origin
+from mmplugins.evaluation.results.training import sizes_of, training
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.study import AGAIN, Protocol, Recipe
+from mmplugins.visualise.look import build_model
 
 
 def evaluate(
@@ -53,7 +58,7 @@ def evaluate(
     """
     started, clock = datetime.now(timezone.utc), time.perf_counter()
     _check_checkpoints(args.checkpoint)
-    _check_out(Path(args.out))
+    check_out(Path(args.out))
     cfg = read_config(args.config, args.cfg_options)
     check_data(cfg, ["test"])
     join(args.launcher)
@@ -95,9 +100,17 @@ def evaluate(
         started=started,
         processes=dist.get_world_size(),
     )
-    seconds = {"model": recipe.stopwatch.seconds, "all": time.perf_counter() - clock}
-    outcome = Outcome(this, made_by | {"seconds": seconds}, differences, floors)
-    write_outcome(Path(args.out), outcome, runs[0], suite, "", bars)
+    made_by |= {
+        "seconds": {"model": recipe.stopwatch.seconds, "all": time.perf_counter() - clock},
+        "model": sizes_of(build_model(cfg)),
+        "training": [training(each, trust=args.trust_checkpoint) for each in args.checkpoint],
+        **suite.origin(runs[0], images),
+    }
+    outcome = Outcome(this, made_by, differences, floors)
+    folder = Path(args.out)
+    found = write_outcome(folder, outcome, plan, grid_options(cfg), bars)
+    suite.draw(folder, this.name, found, runs[0], images, recipe.pictures)
+    bars.say(f"\nall of it: {folder / RESULTS}, .csv; pictures: {folder / FIGURES}")
 
 
 def common_parser(description: str, epilog: str, out: str) -> argparse.ArgumentParser:
@@ -108,7 +121,7 @@ def common_parser(description: str, epilog: str, out: str) -> argparse.ArgumentP
         epilog: likewise, below the options.
         out: where results go, without --out.
     """
-    result = _Parser(
+    result = Parser(
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -133,10 +146,11 @@ def common_parser(description: str, epilog: str, out: str) -> argparse.ArgumentP
     return result
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, as all else here does."""
 
     def error(self, message: str) -> NoReturn:
+        """End with what is wrong."""
         raise InputError(message)
 
 
@@ -149,7 +163,12 @@ def _check_checkpoints(paths: Sequence[str]) -> None:
         raise InputError("two checkpoints hold the same, and are no two training runs")
 
 
-def _check_out(folder: Path) -> None:
+def check_out(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to.
+
+    Raises:
+        InputError: it is none.
+    """
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise InputError(f"--out {folder}: nothing can be written to `{there}`")
@@ -163,10 +182,19 @@ def _rivals(folders: Sequence[str], runs: int) -> list[Rival]:
             raise InputError(
                 f"--against {rival.folder}: of {len(rival.runs)} checkpoints, but here are {runs}"
             )
+    check_names(rivals)
+    return rivals
+
+
+def check_names(rivals: Sequence[Rival]) -> None:
+    """Refuse two that could not be told apart.
+
+    Raises:
+        InputError: they are of one name.
+    """
     names = [rival.results.name for rival in rivals]
     if len({*names}) < len(names):
-        raise InputError(f"--against: two of one name ({', '.join(names)}): give them a --name")
-    return rivals
+        raise InputError(f"two of one name ({', '.join(names)}): give them a --name")
 
 
 def names(text: str) -> tuple[str, ...]:

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             fill=args.fill,
             amp=args.amp,
         )
-        evaluate(args, TOOL, protocol, ShiftSuite(args.levels, args.score))
+        evaluate(args, TOOL, protocol, ShiftSuite(args.levels, args.score, args.samples))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -69,5 +69,7 @@ def parser() -> argparse.ArgumentParser:
     add("--max-shift", type=float, default=128, help="larger shifts are left out [%(default)s px]")
     add("--count", type=positive, default=16, help="shifts of zhang, lps and eqt [%(default)s]")
     add("--edge", type=natural, help="pixels of the border to leave out [16 in windows, else 0]")
+    drawn = "images to draw as they are and under their worst shift; 0: none [%(default)s]"
+    add("--samples", type=natural, default=4, metavar="IMAGES", help=drawn)
     add("--score", type=float, default=SCORE, help="of detections that pred compares [%(default)s]")
     return result

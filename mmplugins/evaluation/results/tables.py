@@ -7,6 +7,7 @@ from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.files import Results
 from mmplugins.evaluation.results.readings import reading
 from mmplugins.evaluation.results.rows import CONFIDENCE, REFERENCE, Row
+from mmplugins.evaluation.sizes import MODES
 from mmplugins.evaluation.statistics.intervals import covers
 
 CURVES = ("shift", "border", "block", "class")  # axes of too many points for a table
@@ -29,12 +30,18 @@ def summary(results: Results) -> str:
     for title, group in _grouped(headline, _table_of):
         table = _levels if group[0].level == "feature" else _values
         lines += ["", f"## {title}", "", *table(group)]
-    if differences := [each for each in results.differences if _is_on_card(each.row)]:
-        lines += ["", f"## {results.name} less others", "", *_differences(differences)]
+    if any(_is_on_card(each.row) for each in results.differences):
+        lines += ["", differences_table(results.name, results.differences)]
     noise = [each for each in results.noise if _is_on_card(each.row)]
     if noise := [each for each in noise if each.row.level != "affinity"]:
         lines += ["", "## one checkpoint, run again", "", *_noise(noise)]
     return "\n".join(lines) + "\n"
+
+
+def differences_table(name: str, differences: Sequence[Difference]) -> str:
+    """Of one recipe from others, in what matters most."""
+    own = [each for each in differences if _is_on_card(each.row)]
+    return "\n".join([f"## {name} less others", "", *_differences(own)])
 
 
 def _is_headline(row: Row) -> bool:
@@ -43,6 +50,10 @@ def _is_headline(row: Row) -> bool:
 
 
 def _is_on_card(row: Row) -> bool:
+    if row.axis in MODES:  # of the sizes what DiD is told of
+        return row.metric in ("AP delta", "mIoU delta") and row.point in ("0.5", "1.5", "2")
+    if row.axis == "sizes":
+        return row.metric.startswith(("AP Res", "mIoU Res"))
     if row.metric == "AUROC":
         return row.point == FAR
     if row.metric in ("FES", "FES_resampled"):
@@ -89,7 +100,7 @@ def _differences(differences: Sequence[Difference]) -> list[str]:
         header,
         [
             [
-                *(_name(each.row.metric), each.row.part, each.row.point, each.other),
+                *(_name(each.row.metric), each.row.part, _point(each.row), each.other),
                 *(_span(each.row), _p(each.p), _p(each.p_holm)),
                 reading(each.row.metric).text(each.detectable),
             ]
@@ -101,7 +112,7 @@ def _differences(differences: Sequence[Difference]) -> list[str]:
 def _noise(noise: Sequence[Noise]) -> list[str]:
     lines = [
         [
-            *(_name(each.row.metric), each.row.part, each.row.point, each.cause),
+            *(_name(each.row.metric), each.row.part, _point(each.row), each.cause),
             *(_span(each.row), reading(each.row.metric).text(each.floor)),
         ]
         for each in noise
@@ -112,6 +123,10 @@ def _noise(noise: Sequence[Noise]) -> list[str]:
 def _name(metric: str) -> str:
     read = reading(metric)
     return " ".join(part for part in (metric, read.arrow, "%" if read.percent else "") if part)
+
+
+def _point(row: Row) -> str:
+    return f"{row.axis} {row.point}" if row.axis in MODES else str(row.point)
 
 
 def _span(row: Row) -> str:

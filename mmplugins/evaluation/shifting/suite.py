@@ -3,12 +3,15 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mmplugins.evaluation.features.affinity import affinity_measures
 from mmplugins.evaluation.features.lie import lie_measures
 from mmplugins.evaluation.features.measures import feature_measures
 from mmplugins.evaluation.features.probe import content_free_measures, probe_measures
+from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.measures import Measure, fixed
+from mmplugins.evaluation.outcome import FIGURES
 from mmplugins.evaluation.plan import Plan
 from mmplugins.evaluation.predictions.coco import Matched
 from mmplugins.evaluation.predictions.consistency import SCORE, consistency_measures
@@ -19,6 +22,7 @@ from mmplugins.evaluation.results import figures, maps
 from mmplugins.evaluation.results.readings import Reading
 from mmplugins.evaluation.results.rows import Row
 from mmplugins.evaluation.runs import CALIBRATION, Run
+from mmplugins.evaluation.shifting.samples import write_samples
 from mmplugins.evaluation.tasks.average_precision import average_precision, match_views
 from mmplugins.evaluation.tasks.bounds import bounds
 from mmplugins.evaluation.tasks.curve import curve_numbers
@@ -40,10 +44,17 @@ FLIPS = Reading("pixels that change their class by a shift: 0 is exact", "down",
 
 @dataclass(frozen=True)
 class ShiftSuite:
-    """Levels of the suite, and the score of detections that the prediction level compares."""
+    """Levels of the suite.
+
+    Attributes:
+        levels: their names.
+        score: of detections that the prediction level compares.
+        samples: images to draw.
+    """
 
     levels: Sequence[str]
     score: float = SCORE
+    samples: int = 0
 
     @property
     def facts(self) -> dict:
@@ -92,10 +103,25 @@ class ShiftSuite:
             measures += task_measures(records, plan)
         return measures
 
+    def origin(self, run: Run, images: Sequence[str]) -> dict[str, Any]:
+        """Nothing: the protocol tells all of the views."""
+        return {}
+
     def draw(
-        self, folder: Path, name: str, found: Sequence[Row], run: Run, images: Sequence[str]
+        self,
+        folder: Path,
+        name: str,
+        found: Sequence[Row],
+        run: Run,
+        images: Sequence[str],
+        pictures: Pictures,
     ) -> None:
-        """Curves over shifts, levels, directions, and where labels flip."""
+        """Curves over shifts, levels, directions, where labels flip, and sample pictures."""
+        if self.samples:
+            drawn = dict(score=self.score, count=self.samples)
+            write_samples(folder / "samples", run, pictures, images, **drawn)
+        folder = folder / FIGURES
+        folder.mkdir(exist_ok=True)
 
         def rows_of(axis: str, metric: str) -> list[Row]:
             return [row for row in found if (row.axis, row.metric) == (axis, metric)]

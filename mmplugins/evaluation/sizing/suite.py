@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.measures import Measure
+from mmplugins.evaluation.outcome import FIGURES
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results import figures
 from mmplugins.evaluation.results.rows import Row
@@ -46,10 +48,28 @@ class SizeSuite:
         ]
         return segmentation_measures(sums, plan)
 
+    def origin(self, run: Run, images: Sequence[str]) -> dict[str, Any]:
+        """How many pixels the views of the image in the middle have, by mode and size."""
+        plan, sizes = run.key.plan, sorted(run.cache[image].scene.view for image in images)
+        middle = sizes[len(sizes) // 2]
+        pixels = {
+            group.mode: {p: list(plan.window(group.mode, p, middle).size) for p in group.points}
+            for group in plan.sets
+        }
+        return {"pixels": pixels}
+
     def draw(
-        self, folder: Path, name: str, found: Sequence[Row], run: Run, images: Sequence[str]
+        self,
+        folder: Path,
+        name: str,
+        found: Sequence[Row],
+        run: Run,
+        images: Sequence[str],
+        pictures: Pictures,
     ) -> None:
         """The metric over sizes, a panel for each mode."""
+        folder = folder / FIGURES
+        folder.mkdir(exist_ok=True)
         for metric in CURVES:
             if own := [row for row in found if row.metric == metric]:
                 figures.save(size_curves(own, name), folder / f"{metric}-sizes.png")
