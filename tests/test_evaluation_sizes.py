@@ -209,10 +209,10 @@ def slow(shown, window, mean):
         at = [origin + step for origin, step in zip(window.origin, place, strict=True)]
         inside = all(0 <= a < side for a, side in zip(at, sides, strict=True))
         if mean is not None and not inside:
-            view[:, *place] = mean
+            view[(slice(None), *place)] = mean
         else:
             y, x = (turned(a, side) for a, side in zip(at, sides, strict=True))
-            view[:, *place] = shown[:, y, x]
+            view[(slice(None), *place)] = shown[:, y, x]
     return view
 
 

@@ -68,8 +68,8 @@ class SizePlan:
         fill: what canvases are made of: the mean of the normalisation, or the picture reflected.
 
     Raises:
-        ValueError: two sets of one mode, one without the training size, a ratio that its mode does
-            not have, or sliding without resizing.
+        ValueError: an unknown mode, two sets of one, one without the training size, a ratio twice
+            or that its mode does not have, or sliding without resizing.
     """
 
     sets: tuple[SizeSet, ...]
@@ -80,12 +80,12 @@ class SizePlan:
         modes = [group.mode for group in self.sets]
         if not modes or len({*modes}) < len(modes):
             raise ValueError(f"name each mode to a size once, not {', '.join(modes) or 'none'}")
+        if unknown := [mode for mode in modes if mode not in MODES]:
+            raise ValueError(f"no mode `{unknown[0]}`: there are {', '.join(MODES)}")
         for group in self.sets:
             self._check(group)
 
     def _check(self, group: SizeSet) -> None:
-        if group.mode not in MODES:
-            raise ValueError(f"no mode `{group.mode}`: there are {', '.join(MODES)}")
         if group.mode == "aspect":
             if group.points != tuple(SHAPES):
                 raise ValueError(f"aspect has the shapes {', '.join(SHAPES)}")

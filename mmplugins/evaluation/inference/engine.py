@@ -235,7 +235,8 @@ def _placed(
     result = np.full((*maps.shape[:-2], *view.frame), outside, maps.dtype)
     to, of = [], []
     for at, side, whole in zip(view.origin, maps.shape[-2:], view.frame, strict=True):
-        to.append(slice(max(at, 0), max(0, min(at + side, whole))))
-        of.append(slice(to[-1].start - at, to[-1].stop - at))
+        start, stop = (min(max(end, 0), whole) for end in (at, at + side))
+        to.append(slice(start, stop))
+        of.append(slice(start - at, stop - at))
     result[..., to[0], to[1]] = maps[..., of[0], of[1]]
     return result
