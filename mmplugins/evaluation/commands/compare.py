@@ -2,17 +2,16 @@
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
 from mmplugins.evaluation.commands.common import Parser, check_names, check_out, positive
 from mmplugins.evaluation.disk import write
-from mmplugins.evaluation.outcome import RESULTS, Rival, Suite
+from mmplugins.evaluation.outcome import Rival, Suite
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import Difference, Measured, compare
-from mmplugins.evaluation.results.files import Results, write_csv, write_results
+from mmplugins.evaluation.results.files import Comparison, Results, write_comparison, write_csv
 from mmplugins.evaluation.results.tables import differences_table
 from mmplugins.evaluation.shifting.suite import LEVELS, ShiftSuite
 from mmplugins.evaluation.sizing.suite import SizeSuite
@@ -25,7 +24,7 @@ and `detectable` is the least difference that would have been found four times i
 of `AP delta` or `mIoU delta` at a size are DiD, see tools/resolution.py.
 
   python tools/compare.py runs/sape2 runs/none
-  python tools/compare.py runs/*/resolution --out comparison --update    # all pairs, for a report
+  python tools/compare.py runs/*/resolution --out runs/comparison    # all pairs, for a report
 """
 
 
@@ -47,11 +46,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         texts = [differences_table(name, own) for name, own in found.items()]
         text = "\n\n".join(texts[:1] if len(rivals) == 2 else texts)
         write(folder / "comparison.md", f"{text}\n".encode())
-        if args.update:
-            for rival in rivals:
-                results = replace(rival.results, differences=found[rival.results.name])
-                write_results(rival.folder / RESULTS, results)
-        bars.say(f"\n{text}\n\nall {len(pairs)} differences: {folder}/*.csv")
+        write_comparison(folder / "comparison.json", Comparison(rivals[0].results.protocol, found))
+        bars.say(f"\n{text}\n\nall {len(pairs)} differences: {folder}, .csv, .md and .json")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,8 +61,6 @@ def parser() -> argparse.ArgumentParser:
     add("runs", nargs="+", metavar="RUN", help="folders of results, of one tool")
     add("--out", default="comparison", help="folder of tables [%(default)s]")
     add("--boot", type=positive, help="resamples of the images [as of the first run]")
-    update = "write what is found into the runs' own results, too, where a report reads it"
-    add("--update", action="store_true", help=update)
     return result
 
 

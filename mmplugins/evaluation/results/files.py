@@ -16,7 +16,7 @@ from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.rows import Row, from_json, to_json
 
-SCHEMA, VERSION = "mmplugins.evaluation", 1
+SCHEMA, COMPARISON, VERSION = "mmplugins.evaluation", "mmplugins.comparison", 1
 
 
 @dataclass(frozen=True)
@@ -61,21 +61,7 @@ def read_results(path: Path) -> Results:
     Raises:
         InputError: there is no such file, it is of another kind, or of a later version.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"no such file `{path}`") from None
-    except ValueError as error:
-        raise InputError(f"`{path}` is no JSON ({error})") from error
-    schema = content.get("schema") if isinstance(content, dict) else None
-    kind, _, version = str(schema).partition("/")
-    if kind != SCHEMA or not version.isdecimal():
-        raise InputError(f"`{path}` holds no results: `schema` is not {SCHEMA}/{VERSION}")
-    if int(version) != VERSION:
-        raise InputError(
-            f"`{path}` is of version {version}, and this mmplugins reads version {VERSION}: "
-            "install a later mmplugins, or evaluate again"
-        )
+    content = _content(path, SCHEMA)
     try:
         parts = {
             part: [from_json(kind, each) for each in content[part]] for part, kind in PARTS.items()
@@ -83,6 +69,68 @@ def read_results(path: Path) -> Results:
         return Results(content["name"], content["protocol"], content["origin"], **parts)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"`{path}` is damaged ({type(error).__name__}: {error})") from error
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What recipes differ by, each from all others.
+
+    Attributes:
+        protocol: that all were measured by.
+        differences: of each recipe, by its name.
+    """
+
+    protocol: dict[str, Any]
+    differences: dict[str, Sequence[Difference]]
+
+
+def write_comparison(path: Path, comparison: Comparison) -> None:
+    """As JSON, which `read_comparison` reads."""
+    content = {
+        "schema": f"{COMPARISON}/{VERSION}",
+        "protocol": comparison.protocol,
+        "differences": {
+            name: [to_json(each) for each in own] for name, own in comparison.differences.items()
+        },
+    }
+    write(path, json.dumps(content, allow_nan=False, ensure_ascii=False).encode())
+
+
+def read_comparison(path: Path) -> Comparison:
+    """What `write_comparison` wrote.
+
+    Raises:
+        InputError: there is no such file, it is of another kind, or of a later version.
+    """
+    content = _content(path, COMPARISON)
+    try:
+        differences = {
+            name: [from_json(Difference, each) for each in own]
+            for name, own in content["differences"].items()
+        }
+        return Comparison(content["protocol"], differences)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"`{path}` is damaged ({type(error).__name__}: {error})") from error
+
+
+def _content(path: Path, schema: str) -> dict[str, Any]:
+    """Of a JSON file of this schema."""
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"no such file `{path}`") from None
+    except ValueError as error:
+        raise InputError(f"`{path}` is no JSON ({error})") from error
+    told = content.get("schema") if isinstance(content, dict) else None
+    kind, _, version = str(told).partition("/")
+    if kind != schema or not version.isdecimal():
+        raise InputError(f"`{path}` holds no results: `schema` is not {schema}/{VERSION}")
+    if int(version) != VERSION:
+        raise InputError(
+            f"`{path}` is of version {version}, and this mmplugins reads version {VERSION}: "
+            "install a later mmplugins, or evaluate again"
+        )
+    return content
 
 
 def write_csv(path: Path, name: str, things: Sequence[Row | Difference | Noise]) -> None:
