@@ -82,8 +82,10 @@ def by_sizes(place, part):
             lost = far * (0.08 - STEP * place)
             value = 0.3 + STEP * place - lost
             rows.append(row(accuracy, part, mode, point, value))
-            rows.append(row(f"{accuracy} delta", part, mode, point, -lost))
-            rows.append(row(f"{accuracy} relative", part, mode, point, value / 0.3))
+            if point not in ("1", "square"):  # where they are known
+                rows.append(row(f"{accuracy} delta", part, mode, point, -lost))
+            if point not in ("1", *SIZES["aspect"]):
+                rows.append(row(f"{accuracy} relative", part, mode, point, value / 0.3))
     area = 0.8 + STEP * place
     return rows + [
         row(f"{accuracy} ResAUC {way}", part, "sizes", "resize", area, alone=True)

@@ -35,8 +35,8 @@ def provenance(model: Model) -> list[tuple[str, str]]:
         facts.append((f"{kind}: protocol", _pairs(told)))
         options = {n: v for n, v in origin.get("options", {}).items() if v not in (None, [], False)}
         facts.append((f"{kind}: options", _pairs(options)))
-        made = {n: origin[n] for n in ("tool", "started", "device", "processes") if n in origin}
-        facts.append((f"{kind}: made by", _pairs(made | origin.get("seconds", {}))))
+        made = ("tool", "started", "device", "processes", "seconds")
+        facts.append((f"{kind}: made by", _pairs({n: origin[n] for n in made if n in origin})))
     return facts
 
 
@@ -73,7 +73,7 @@ def _floors(card: Card) -> str:
         of = [n.floor for n in noise if key(n.row) == column.key and n.floor == n.floor]
         if of:
             found[column.title] = reading(column.metric).text(max(of))
-    return listed([f"{value} in {title}" for title, value in found.items()]) if found else ""
+    return listed([f"{value} in {title}" for title, value in found.items()])
 
 
 def _pairs(facts: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import plotly.graph_objects as go
 
@@ -97,6 +98,7 @@ def _lines(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric: str) 
     for number, (name, rows) in enumerate(of.items()):
         if not rows:
             continue
+        rows = _with_training_size(rows)
         look, x = looks(card)[name], _x(rows, number, len(of) if _is_shape(rows) else 1)
         line = _line(x, scaled(rows, metric), look)
         if _is_shape(rows):
@@ -111,11 +113,22 @@ def _differences(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric:
     for number, model in enumerate(card.others):
         found = [between(model, card.baseline, key(row)) for row in of[model.name]]
         if rows := [each.row for each in found if each]:
+            rows = _with_training_size(rows)
             x = _x(rows, number, len(card.others))
             line = _line(x, scaled(rows, metric), looks(card)[model.name])
             drawn.add_trace(line.update(error_y=bars_of(rows, metric)))
     if drawn.data:
         drawn.add_hline(0, line=dict(color=GREY, width=1.5))
+
+
+def _with_training_size(rows: Sequence[Row]) -> list[Row]:
+    """Changes and shares have no row where they are 0 and 1 by definition, but a curve does."""
+    home = {"aspect": "square", "slide": None}.get(rows[0].axis, "1")
+    known = {"delta": 0.0, "relative": 1.0}.get(rows[0].metric.rpartition(" ")[2])
+    if home and known is not None and all(row.point != home for row in rows):
+        exact = dict.fromkeys(("value", "low", "high", "band_low", "band_high"), known)
+        rows = [*rows, replace(rows[0], point=home, **exact)]
+    return sorted(rows, key=lambda row: _x([row], 0, 1))
 
 
 def _line(x: Sequence[float], y: Sequence[float], look: Look) -> go.Scatter:

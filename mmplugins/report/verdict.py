@@ -138,7 +138,8 @@ def _silent(card: Card, found: Sequence[_Finding], base: str) -> list[str]:
         own = [each.difference for each in found if each.column is column]
         if own and all(sign(each) == "same" for each in own):
             least = [each.detectable for each in own if not math.isnan(each.detectable)]
-            seen = f"; less than {column.read.text(max(least), 2)} could hide" if least else ""
+            told = column.read.text(max(least, default=0.0), 2)
+            seen = f"; less than {told} could hide" if float(told) else ""
             quiet.append(f"{column.noun} ({column.title}{seen})")
     return [f"No model separates from {base} in {listed(quiet)}."] if quiet else []
 
