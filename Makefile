@@ -19,7 +19,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
-demo: $(INSTALLED) ## make the synthetic benchmark, train with and without SaPE2, compare
+demo: $(INSTALLED) ## train with five encodings on the synthetic benchmark, measure, report
 	$(RUN) tools/demo.py
 
 test: lint $(FAMILY)/.installed ## lint, then all tests; real data too where MMPLUGINS_DATA names it
