@@ -69,7 +69,7 @@ def test_the_tail_of_a_log(tmp_path):
 
 @pytest.mark.parametrize(("deaf", "code"), [(False, 143), (True, -9)])
 def test_stopping_children(tmp_path, monkeypatch, deaf, code):
-    monkeypatch.setattr("mmplugins.sweep.children.PATIENCE", 0.3)
+    monkeypatch.setattr("mmplugins.sweep.children.PATIENCE", 0.3 if deaf else 30)
     job, disk, children = Job("train", "net", (), ""), Disk(tmp_path), Children()
     tool = f"import signal, time; signal.signal(15, signal.{'SIG_IGN' if deaf else 'SIG_DFL'})"
     tool += "; print('ready', flush=True); time.sleep(60)"

@@ -30,6 +30,7 @@ class Board:
         self.console = console or Console(stderr=True)
         self._disk = disk
         self._lock = Lock()
+        self.reasons: dict[Job, str] = {}
         self._states = dict.fromkeys(jobs, State.WAITING)
         self._spans: dict[Job, tuple[float, float | None]] = {}
         self._live = Live(
@@ -50,7 +51,7 @@ class Board:
         with self._lock:
             if self._states[job] is state:
                 return
-            self._states[job] = state
+            self._states[job], self.reasons[job] = state, why
             now = monotonic()
             if state is State.RUNNING:
                 self._spans[job] = now, None

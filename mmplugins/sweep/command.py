@@ -120,7 +120,7 @@ def run(
     for job, end in ends.items():
         if end is State.FAILED:
             log = disk.file(job, "log")
-            board.say(f"\n{job.name} failed; the end of {log}:")
+            board.say(f"\n{job.name} failed ({board.reasons[job]}); the end of {log}:")
             for line in tail(log)[-TAIL:]:
                 board.say(f"  {line}")
     return ends
