@@ -57,6 +57,20 @@ def test_what_is_missing_says_what_makes_it(tmp_path, made):
     assert cell(made, "none", "DiD 1.5x").missing == "the baseline itself: 0 by definition"
 
 
+def test_what_came_to_no_number_is_not_compared(tmp_path):
+    folder = write_runs(tmp_path, kinds=["shifts"])
+    for path in folder.rglob("results.json"):
+        results = read_results(path)
+        gone = lambda row: replace(row, value=math.nan) if "min/" in row.metric else row  # noqa: E731
+        differences = [replace(each, row=gone(each.row)) for each in results.differences]
+        new = replace(results, rows=[*map(gone, results.rows)], differences=differences)
+        write_results(path, new)
+    made = scores(folder)
+    assert cell(made, "ape", "M_min/M(0)").missing.startswith("measured, but undefined")
+    assert cell(made, "ape", "M_min/M(0)").beside is None
+    assert "worst shift" not in verdict(made).text
+
+
 def test_differences_are_read_either_way(made):
     none, ape, rope = made.models
     for row in none.rows:

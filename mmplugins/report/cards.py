@@ -5,6 +5,7 @@ compare. It shows where its interval leaves out zero, and is certain where the p
 the number of models (Holm) is below 0.05, too.
 """
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -102,7 +103,7 @@ class Card:
 
     def cell(self, model: Model, column: Column) -> Cell:
         """The value of a model, and what is known of it."""
-        beside = between(model, self.baseline, column.key) if self.baseline else None
+        beside = self.beside(model, column)
         row = model.find(column.key)
         if column.relative:
             row = beside and beside.row
@@ -113,7 +114,14 @@ class Card:
         best = bool(found) and all(each and sign(each) == "better" for each in found)
         return Cell(row, beside, best)
 
+    def beside(self, model: Model, column: Column) -> Difference | None:
+        """The difference from the baseline, where it was measured and came to a number."""
+        found = between(model, self.baseline, column.key) if self.baseline else None
+        return found if found and not math.isnan(found.row.value) else None
+
     def _missing(self, model: Model, column: Column) -> str:
+        if model.undefined(column.key):
+            return "measured, but undefined: a share of nothing, for instance"
         if not column.relative:
             return f"not measured: {column.command}"
         if self.baseline is None:

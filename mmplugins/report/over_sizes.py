@@ -89,7 +89,7 @@ def _panels(card: Card, metric: str, draw) -> list[Panel]:
         drawn = figure("", axis(metric))
         draw(drawn, card, of, metric)
         if drawn.data:
-            _sizes(drawn, [row for own in of.values() for row in own])
+            _sizes(drawn, [row for own in of.values() for row in _with_training_size(own)])
             panels.append(Panel(drawn, title))
     return panels
 
@@ -99,7 +99,8 @@ def _lines(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric: str) 
         if not rows:
             continue
         rows = _with_training_size(rows)
-        look, x = looks(card)[name], _x(rows, number, len(of) if _is_shape(rows) else 1)
+        look = looks(card)[name]
+        x = _x(rows, number, len(of)) if _is_shape(rows) else _x(rows, 0, 1)
         line = _line(x, scaled(rows, metric), look)
         if _is_shape(rows):
             line.update(error_y=bars_of(rows, metric))
@@ -119,10 +120,13 @@ def _differences(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric:
             drawn.add_trace(line.update(error_y=bars_of(rows, metric)))
     if drawn.data:
         drawn.add_hline(0, line=dict(color=GREY, width=1.5))
+        drawn.update_yaxes(title=axis(metric).replace("delta", "DiD"))
 
 
 def _with_training_size(rows: Sequence[Row]) -> list[Row]:
     """Changes and shares have no row where they are 0 and 1 by definition, but a curve does."""
+    if not rows:
+        return []
     home = {"aspect": "square", "slide": None}.get(rows[0].axis, "1")
     known = {"delta": 0.0, "relative": 1.0}.get(rows[0].metric.rpartition(" ")[2])
     if home and known is not None and all(row.point != home for row in rows):

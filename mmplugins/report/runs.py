@@ -51,6 +51,10 @@ class Model:
         row = self._by_key.get(of)
         return row if row and row.value == row.value else None
 
+    def undefined(self, of: Hashable) -> bool:
+        """Whether it was measured, but came to no number."""
+        return of in self._by_key and self.find(of) is None
+
     def origin(self, fact: str) -> Any:
         """What some of its results say of their origin, or None."""
         return next((r.origin[fact] for r in self.results.values() if r.origin.get(fact)), None)

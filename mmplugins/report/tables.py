@@ -88,7 +88,7 @@ def score_table(card: Card) -> Table:
 
 def difference_table(card: Card) -> Table | None:
     """Differences from the baseline, where there are any."""
-    columns = [c for c in card.columns if any(card.cell(m, c).beside for m in card.others)]
+    columns = [c for c in card.columns if any(card.beside(m, c) for m in card.others)]
     lines = [
         _line(card, model, [_difference(card.cell(model, column), column) for column in columns])
         for model in card.others

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from mmplugins.evaluation.results.comparison import Difference
 from mmplugins.evaluation.statistics.intervals import covers
-from mmplugins.report.cards import BY_SHIFTS, Card, Column, between, certain, sign
+from mmplugins.report.cards import BY_SHIFTS, Card, Column, certain, sign
 from mmplugins.report.names import listed, names, signed, span
 from mmplugins.report.runs import Model
 
@@ -51,7 +51,7 @@ def verdict(card: Card) -> Verdict:
         _Finding(model, column, difference)
         for column in card.columns
         for model in card.others
-        if (difference := between(model, card.baseline, column.key))
+        if (difference := card.beside(model, column))
     ]
     if not found:
         lead = f"Nothing is known of differences from {base}: these results were not compared."
@@ -82,7 +82,7 @@ def _told(card: Card, findings: Sequence[_Finding], text: Callable[[_Finding], s
 def _shortly(card: Card, findings: Sequence[_Finding]) -> str:
     """Models of which the same is to be told together, the numbers left to the table."""
     label, groups = names(card.models), {}
-    total = sum(any(card.cell(model, c).beside for model in card.others) for c in card.columns)
+    total = sum(any(card.beside(model, c) for model in card.others) for c in card.columns)
     for (name, way), own in _by_model(findings).items():
         told = way, _measures([each.column for each in own], total)
         groups.setdefault(told, []).append(label[name])
