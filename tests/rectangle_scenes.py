@@ -141,7 +141,7 @@ class Finder(BaseDetector):
                     masks.append(_filled(box, sample.ori_shape))
         return InstanceData(
             bboxes=torch.tensor(np.reshape(boxes, (-1, 4))),
-            scores=torch.linspace(1, 0.5, len(boxes)),
+            scores=torch.linspace(0.5, 1, len(boxes)),
             labels=torch.tensor(classes, dtype=torch.long),
             masks=torch.tensor(np.reshape(masks, (-1, *sample.ori_shape)), dtype=torch.bool),
         )

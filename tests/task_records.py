@@ -1,7 +1,12 @@
 """Records of detectors that are good at some things, without a model."""
 
+from contextlib import redirect_stdout
+from io import StringIO
+
 import numpy as np
 from detection_scenes import detections, with_masks
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.record import Objects, Record
@@ -56,3 +61,42 @@ def records_of(plan, detector, *, images=6, seed=0, scale=(1.0, 1.0), count=8, *
         views = [detector(truth, shift, scene, generator) for shift in [(0, 0), *plan.shifts]]
         records.append(Record(str(image), scene, scale, views, truth))
     return records
+
+
+def own_stats(records, view, back, kind):
+    """The six figures as COCO's code prints them, in pixels of the original image."""
+    scale_y, scale_x = records[0].scale
+    truth, found = [], []
+    for image, record in enumerate(records):
+        a, b = record.truth.found, record.views[view].shifted(*back)
+        for rows, side in ((truth, a), (found, b)):
+            for row, box in enumerate(side.boxes / [scale_x, scale_y, scale_x, scale_y]):
+                one = {
+                    "image_id": image,
+                    "category_id": int(side.labels[row]),
+                    "score": float(side.scores[row]),
+                }
+                if kind == "mask":
+                    one["segmentation"] = side.masks[row]
+                if kind == "box" or side is a:
+                    one["bbox"] = [*box[:2], *(box[2:] - box[:2])]
+                if side is a:
+                    crowd = int(record.truth.crowd[row])
+                    area = float(record.truth.area[row])
+                    one |= {"id": len(truth) + 1, "iscrowd": crowd, "area": area}
+                rows.append(one)
+    coco = COCO()
+    height, width = records[0].scene.view
+    coco.dataset = {
+        "info": {},
+        "images": [{"id": n, "height": height, "width": width} for n in range(len(records))],
+        "categories": [{"id": n} for n in range(3)],
+        "annotations": truth,
+    }
+    with redirect_stdout(StringIO()):
+        coco.createIndex()
+        result = COCOeval(coco, coco.loadRes(found), {"box": "bbox", "mask": "segm"}[kind])
+        result.evaluate()
+        result.accumulate()
+        result.summarize()
+    return result.stats[:6]

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from detection_scenes import detections
 from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
-from task_records import noisy, plan_of, records_of, truthful
+from task_records import noisy, own_stats, plan_of, records_of, truthful
 
 from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.statistics.resampling import Bootstrap
@@ -23,45 +22,6 @@ def figures(records, plan, kind="box", weights=None):
     weights = np.ones((1, len(records))) if weights is None else weights
     measures = average_precision(match_views(records, plan, kind), plan, kind)
     return {measure.metric: measure.statistic(weights) for measure in measures}
-
-
-def own_stats(records, view, back, kind):
-    """The six figures as COCO's code prints them, in pixels of the original image."""
-    scale_y, scale_x = records[0].scale
-    truth, found = [], []
-    for image, record in enumerate(records):
-        a, b = record.truth.found, record.views[view].shifted(*back)
-        for rows, side in ((truth, a), (found, b)):
-            for row, box in enumerate(side.boxes / [scale_x, scale_y, scale_x, scale_y]):
-                one = {
-                    "image_id": image,
-                    "category_id": int(side.labels[row]),
-                    "score": float(side.scores[row]),
-                }
-                if kind == "mask":
-                    one["segmentation"] = side.masks[row]
-                if kind == "box" or side is a:
-                    one["bbox"] = [*box[:2], *(box[2:] - box[:2])]
-                if side is a:
-                    crowd = int(record.truth.crowd[row])
-                    area = float(record.truth.area[row])
-                    one |= {"id": len(truth) + 1, "iscrowd": crowd, "area": area}
-                rows.append(one)
-    coco = COCO()
-    height, width = records[0].scene.view
-    coco.dataset = {
-        "info": {},
-        "images": [{"id": n, "height": height, "width": width} for n in range(len(records))],
-        "categories": [{"id": n} for n in range(3)],
-        "annotations": truth,
-    }
-    with redirect_stdout(StringIO()):
-        coco.createIndex()
-        result = COCOeval(coco, coco.loadRes(found), {"box": "bbox", "mask": "segm"}[kind])
-        result.evaluate()
-        result.accumulate()
-        result.summarize()
-    return result.stats[:6]
 
 
 class TestAgainstCoco:

@@ -34,6 +34,7 @@ SizeMode = Literal["resize", "extent", "crop", "slide", "aspect"]
 MODES: tuple[SizeMode, ...] = get_args(SizeMode)
 SHAPES = {"portrait": (9, 4), "square": (6, 6), "landscape": (4, 9)}  # 36 n^2 cells each
 TRAINED = "1"  # the ratio of the training size
+EDGE = 16.0  # pixels, as at the border of windows of shifted pictures
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,11 @@ class SizePlan:
 
     @staticmethod
     def slack(mode: SizeMode) -> float:
-        """Pixels that what is found may stick out of the core and still count: see `Plan.slack`."""
-        return 0.0 if mode in ("crop", "aspect") else inf
+        """Pixels that what is found may stick out of the core and still count: see `Plan.slack`.
+
+        What a border cuts is found in part, up to this border: it has to keep off, to count.
+        """
+        return -EDGE if mode in ("crop", "aspect") else inf
 
     def looks(self, picture: Picture, mean: Tensor | None = None) -> list[View]:
         """The views of a prepared picture, and what the host is told of them."""
