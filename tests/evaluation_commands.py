@@ -1,6 +1,7 @@
-"""tools/equivariance.py on tiny models with random weights and a few of the benchmark's scenes."""
+"""The evaluation's tools on tiny models with random weights and some of the benchmark's scenes."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from evaluation_engines import config, make_data
 from mmengine.runner import save_checkpoint
 
-from mmplugins.evaluation.commands.equivariance import main
+from mmplugins.evaluation.commands import equivariance
 from mmplugins.evaluation.results.files import Results, read_results
 from mmplugins.visualise.look import build_model
 
@@ -17,10 +18,15 @@ QUICK = ("--subset", "2", "--boot", "50", "--noise-floor", "0", "--samples", "0"
 
 
 class Workplace:
-    """Data, configs of both hosts with and without a table of positions, and their checkpoints."""
+    """Data, configs of both hosts with and without a table of positions, and their checkpoints.
 
-    def __init__(self, folder: Path):
-        self.folder = make_data(folder, images=3)
+    Args:
+        folder: empty.
+        main: the command, `tools/equivariance.py` without.
+    """
+
+    def __init__(self, folder: Path, main: Callable[[Sequence[str]], None] = equivariance.main):
+        self.folder, self.main = make_data(folder, images=3), main
         for host in ("mask_rcnn", "upernet"):
             for name, encodings in RECIPES.items():
                 options = f"model = dict(backbone=dict(position_encodings={encodings}))"
@@ -55,7 +61,7 @@ class Workplace:
 
     def command(self, *argv: object) -> None:
         os.environ["MMPLUGINS_SYNTHETIC"] = str(self.folder / "data")
-        main([str(part) for part in argv])
+        self.main([str(part) for part in argv])
 
     def command_refused(self, *argv: object) -> str:
         with pytest.raises(SystemExit) as ended:

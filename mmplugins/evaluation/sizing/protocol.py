@@ -61,7 +61,8 @@ class SizeProtocol:
         """The views.
 
         Raises:
-            InputError: the training size is not among the sizes.
+            InputError: the training size is not among the sizes, a mode has no other one, or the
+                divisor is not known.
         """
         ratios = parsed(self.sizes, pictures.short_side)
         within = {"extent": lambda r: r >= 1, "crop": lambda r: r <= 1, "slide": lambda r: r > 1}
@@ -70,7 +71,7 @@ class SizeProtocol:
             kept = [r for r in ratios if within.get(mode, lambda _: True)(r)]
             points = tuple(SHAPES) if mode == "aspect" else tuple(f"{r:g}" for r in kept)
             if len(points) < (1 if mode == "slide" else 2):
-                which = "below" if mode == "crop" else "above"
+                which = {"resize": "beside", "crop": "below"}.get(mode, "above")
                 raise InputError(f"--mode {mode} needs a size {which} the training size")
             sets.append(SizeSet(mode, points))
         return SizePlan(tuple(sets), self.divisor or divisor_of(model, pictures), self.fill)
@@ -116,14 +117,17 @@ def parsed(text: str, short_side: float | None) -> list[float]:
 
 
 def divisor_of(model: nn.Module, pictures: Pictures) -> int:
-    """What sides must be multiples of, so that tokens cover a picture and nothing is padded."""
+    """What sides must be multiples of, so that tokens cover a picture and nothing is padded.
+
+    Raises:
+        InputError: how many pixels a token covers is not known.
+    """
     with testing(model, WHOLE):
         strides = strides_of(model, pictures)
     cells = [stride for name, stride in strides.items() if stride and name.startswith(TOKENS)]
+    if not cells:
+        raise InputError("how many pixels a token covers is not known: name a --divisor in pixels")
     preprocessor = model.data_preprocessor
     of_test = getattr(preprocessor, "test_cfg", None) or {}
-    padded = (
-        getattr(preprocessor, "pad_size_divisor", None),
-        of_test.get("size_divisor"),
-    )
+    padded = getattr(preprocessor, "pad_size_divisor", None), of_test.get("size_divisor")
     return lcm(*cells, *(divisor for divisor in padded if divisor))
