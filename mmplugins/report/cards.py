@@ -60,7 +60,7 @@ class Cell:
     Attributes:
         row: the value; None: not measured.
         beside: its difference from the baseline's, where that is known.
-        best: better than every other model's, whose differences are all known and show.
+        best: better than every other model's, whose differences are all known and certain.
         missing: why there is no row, and what would make one.
     """
 
@@ -111,7 +111,9 @@ class Card:
             return Cell(None, missing=self._missing(model, column))
         rest = [other for other in self.models if other is not model and other.find(column.key)]
         found = [between(model, other, column.key) for other in rest]
-        best = bool(found) and all(each and sign(each) == "better" for each in found)
+        best = bool(found) and all(
+            each and sign(each) == "better" and certain(each) for each in found
+        )
         return Cell(row, beside, best)
 
     def beside(self, model: Model, column: Column) -> Difference | None:
@@ -139,13 +141,19 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
     accuracy, consistency = ("mIoU", "mASSC") if part == "labels" else ("AP", "PC")
     places = [(accuracy, part, "resize", "1"), (accuracy, part, "shift", REFERENCE)]
     place = max(places, key=lambda of: sum(model.find(of) is not None for model in models))
-    by_sizes, level = place is places[0], _level(models)
+    return Card(models, base, part, _columns(accuracy, consistency, place, _level(models)))
+
+
+def _columns(accuracy: str, consistency: str, place: tuple, level: str) -> list[Column]:
+    """`place`: the key of the accuracy; `level`: the layer whose features are told of."""
+    _, part, mode, _ = place
+    by_sizes = mode == "resize"
     seen = "whole pictures at the training size" if by_sizes else "unshifted views"
     consistent = "predictions that stay the same under shifts by whole patches: 100 is exact"
     worst = "what the worst shift by whole patches leaves of it: 100 loses nothing"
     area = f"mean {accuracy} at {{}} sizes, percent of that at the training size"
     did = f"change of {accuracy} from the training size to {DID} times it, less the baseline's"
-    columns = [
+    return [
         Column(
             accuracy,
             "accuracy",
@@ -199,7 +207,6 @@ def card(models: Sequence[Model], base: Model | None, metric: str) -> Card:
             relative=True,
         ),
     ]
-    return Card(models, base, part, columns)
 
 
 def between(model: Model, other: Model, of: Hashable) -> Difference | None:

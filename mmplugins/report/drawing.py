@@ -19,7 +19,7 @@ from mmplugins.report.cards import Card
 from mmplugins.report.names import names
 
 GREY = "#808692"  # seen on white and on black
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")  # five: no dash keeps to one colour
 MARKERS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "star")
 HATCHES = ("", "/", "\\", "x", "-", "|", "+", ".")
 HEIGHT = 380
