@@ -50,9 +50,10 @@ if kind == "train":
 elif kind == "report":
     Path(after("--out")).write_text("a page")
 elif kind != "test":
-    Path(after("--out")).mkdir(exist_ok=True)
+    Path(after("--out")).mkdir(exist_ok=True, parents=True)
     held = [Path(word).read_text() for word in words if word.endswith(".pth")]
-    (Path(after("--out")) / "results.json").write_text(json.dumps([words, held, time.time()]))
+    left = {"compare": "comparison.json"}.get(kind, "results.json")
+    (Path(after("--out")) / left).write_text(json.dumps([words, held, time.time()]))
 say("end")
 """
 SRUN = """#!/usr/bin/env bash
@@ -73,7 +74,7 @@ class Sweeps:
         if self.spec:
             return
         (self.folder / "tools").mkdir()
-        for kind in ("train", "test", "equivariance", "resolution", "report"):
+        for kind in ("train", "test", "equivariance", "resolution", "compare", "report"):
             (self.folder / f"tools/{kind}.py").write_text(STAND_IN)
         for script in (ROOT / "tools").glob("slurm_*.sh"):
             shutil.copy2(script, self.folder / "tools")
@@ -88,6 +89,7 @@ class Sweeps:
             "test": True,
             "equivariance": ["--subset", 4],
             "resolution": ["--sizes", "0.5:2.0"],
+            "compare": True,
             "report": True,
         }
 

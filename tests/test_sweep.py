@@ -17,7 +17,8 @@ TEST = [f"test {name}/seed-{seed}/test" for name in ("ape", "nope") for seed in 
 SHIFTS = [f"equivariance {name}/equivariance" for name in ("ape", "nope")]
 SIZES = [f"resolution {name}/resolution" for name in ("ape", "nope")]
 REPORT = ["report report.html"]
-ALL = sorted([*TRAIN, *TEST, *SHIFTS, *SIZES, *REPORT])
+PAIRS = ["compare comparison/equivariance", "compare comparison/resolution"]
+ALL = sorted([*TRAIN, *TEST, *SHIFTS, *SIZES, *PAIRS, *REPORT])
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def spans(sweeps):
 def test_all_run_once_and_after_what_they_need(sweeps):
     first = sweeps.run("--jobs", "4")
     assert first.code == 0, first.said
-    assert "[13/13 done]" in first.said
+    assert "[15/15 done]" in first.said
     assert sweeps.names() == ALL
     words = {
         event["name"].replace("out/net/", ""): event["words"] for event in sweeps.events("end")
@@ -67,18 +68,19 @@ def test_all_run_once_and_after_what_they_need(sweeps):
     checkpoints = [f"out/net/ape/seed-{seed}/epoch_1.pth" for seed in (0, 1)]
     assert words["equivariance ape/equivariance"] == [
         *("net-ape.py", *checkpoints, "--out", "out/net/ape/equivariance", "--name", "ape"),
-        *("--against", "out/net/nope/equivariance", "--subset", "4"),
+        *("--subset", "4"),
     ]
-    assert "--against" not in words["equivariance nope/equivariance"]
+    both = [f"out/net/{name}/equivariance" for name in ("nope", "ape")]
+    assert words[PAIRS[0]] == [*both, "--out", "out/net/comparison/equivariance"]
+    assert {*both, "out/net/comparison/resolution"} < {*words[REPORT[0]]}
     times = {name.replace("out/net/", ""): (start, end) for name, start, end, _ in spans(sweeps)}
     for name in TEST:
         assert times[name][0] > times[name.replace("test ", "train ")[:-5]][1]
-    for needed, needing in (*zip(SHIFTS[::-1], SHIFTS, strict=True), (SIZES[0], REPORT[0])):
-        if "nope" in needed or needing in REPORT:
-            assert times[needing][0] > times[needed][1]
+    for needed, needing in (*((each, PAIRS[0]) for each in SHIFTS), (PAIRS[0], REPORT[0])):
+        assert times[needing][0] > times[needed][1]
     second = sweeps.run()
     assert second.code == 0
-    assert second.said.count("done before") == 13
+    assert second.said.count("done before") == 15
     assert sweeps.names("start") == ALL
 
 
@@ -110,7 +112,7 @@ def test_killed_again_and_again_it_ends_and_repeats_nothing(sweeps, generator, w
 
 
 def test_what_a_killed_sweep_left_running_is_waited_for(sweeps):
-    sweeps.spec |= {"encodings": ["nope"], "seeds": [0]}
+    sweeps.spec |= {"encodings": ["nope"], "seeds": [0], "compare": False}
     first = sweeps.start("--only", "train", SECONDS_OF_A_JOB="1")
     wait_for(lambda: sweeps.events("start"))
     first.process.kill()
@@ -144,7 +146,7 @@ def test_a_failure_stops_only_those_that_need_it(sweeps):
     )
     assert "  no such luck" in first.said
     assert "equivariance net/ape: not run needs train net/ape/seed-1" in first.said
-    without = {"test ape/seed-1/test", "train ape/seed-1", SHIFTS[0], SIZES[0], *REPORT}
+    without = {"test ape/seed-1/test", "train ape/seed-1", SHIFTS[0], SIZES[0], *PAIRS, *REPORT}
     assert {*sweeps.names()} == {*ALL} - without
     sweeps.forget()
     assert sweeps.run().code == 0
@@ -161,12 +163,12 @@ def test_a_tool_that_leaves_nothing_has_failed(sweeps):
 
 def change_options(sweeps):
     sweeps.spec["resolution"] = ["--sizes", "0.5:1.5"]
-    return [*SIZES, *REPORT]
+    return [*SIZES, PAIRS[1], *REPORT]
 
 
 def change_the_last_checkpoint(sweeps):
     (sweeps.folder / "out/net/ape/seed-0/epoch_1.pth").write_text("others")
-    return ["test ape/seed-0/test", SHIFTS[0], SIZES[0], *REPORT]
+    return ["test ape/seed-0/test", SHIFTS[0], SIZES[0], *PAIRS, *REPORT]
 
 
 def touch_a_checkpoint(sweeps):
@@ -176,14 +178,14 @@ def touch_a_checkpoint(sweeps):
 
 def lose_a_result(sweeps):
     (sweeps.folder / "out/net/nope/equivariance/results.json").unlink()
-    return [*SHIFTS, *REPORT]
+    return [SHIFTS[1], PAIRS[0], *REPORT]
 
 
 def add_an_encoding(sweeps):
     sweeps.spec["encodings"].append("peg")
     of_peg = ["equivariance peg/equivariance", "resolution peg/resolution"]
     of_peg += [f"train peg/seed-{seed}" for seed in (0, 1)]
-    return [*of_peg, *(f"test peg/seed-{seed}/test" for seed in (0, 1)), *REPORT]
+    return [*of_peg, *(f"test peg/seed-{seed}/test" for seed in (0, 1)), *PAIRS, *REPORT]
 
 
 def add_a_seed(sweeps):
@@ -194,13 +196,14 @@ def add_a_seed(sweeps):
         *(f"test {name}/seed-2/test" for name in ("ape", "nope")),
         *SHIFTS,
         *SIZES,
+        *PAIRS,
         *REPORT,
     ]
 
 
 def drop_a_seed(sweeps):
     sweeps.spec["seeds"].remove(1)
-    return [*SHIFTS, *SIZES, *REPORT]
+    return [*SHIFTS, *SIZES, *PAIRS, *REPORT]
 
 
 def delete_a_training(sweeps):
@@ -238,7 +241,7 @@ def test_what_was_begun_over_is_not_done(finished, tmp_path):
     sweeps.forget()
     sweeps.spec = finished.spec
     assert sweeps.run("--jobs", "4", SECONDS_OF_A_JOB="0").code == 0
-    assert sweeps.names() == sorted([*SIZES, *REPORT])
+    assert sweeps.names() == sorted([*SIZES, PAIRS[1], *REPORT])
 
 
 def test_trainings_are_never_mixed(sweeps):
@@ -282,7 +285,7 @@ def test_a_dry_run_writes_nothing(sweeps):
     before = sweeps.run("--dry-run")
     assert before.code == 0
     assert not (sweeps.folder / "out").exists()
-    assert before.said.count("# run: ") == 13
+    assert before.said.count("# run: ") == 15
     tool = f"{sys.executable} {sweeps.folder}/tools"
     assert (
         f"# run: train net/nope/seed-0\n{tool}/train.py net-nope.py --work-dir out/" in before.said
@@ -291,7 +294,7 @@ def test_a_dry_run_writes_nothing(sweeps):
     sweeps.run("--only", "train,test")
     after = sweeps.run("--dry-run")
     assert after.said.count("# skip: ") == 8
-    assert "# 5 to run, 8 done before" in after.said
+    assert "# 7 to run, 8 done before" in after.said
 
 
 def test_only_some_kinds(sweeps):
@@ -328,9 +331,9 @@ def test_slurm(sweeps):
         GPUS_PER_NODE="1",
     )
     assert call.code == 0, call.said
-    assert len({*sweeps.names()}) == 9
+    assert len({*sweeps.names()}) == 11
     lines = calls.read_text().splitlines()
-    assert len(lines) == 8, "a report is no work for a cluster"
+    assert len(lines) == 8, "comparisons and reports are no work for a cluster"
     for line in lines:
         assert line.startswith("-p gpu --job-name=")
         assert "--gres=gpu:1 --ntasks=1" in line
@@ -339,4 +342,4 @@ def test_slurm(sweeps):
     (shifts,) = (line for line in lines if "--job-name=equivariance-net-ape" in line)
     assert "equivariance.py net-ape.py out/net/ape/seed-0/epoch_1.pth" in shifts
     # How jobs are started does not make them others.
-    assert sweeps.run().said.count("done before") == 9
+    assert sweeps.run().said.count("done before") == 11

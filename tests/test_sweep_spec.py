@@ -45,7 +45,7 @@ def test_the_example():
     content = yaml.safe_load((ROOT / "configs/sweeps/synthetic.yaml").read_text())
     content["pipelines"] = {k: str(ROOT / v) for k, v in content["pipelines"].items()}
     plan = jobs(**content)
-    assert len(plan) == 15 + 15 + 5 + 5 + 1
+    assert len(plan) == 15 + 15 + 5 + 5 + 2 + 1
     for job in plan.values():
         check_options(job, PARSERS)
 
@@ -173,3 +173,15 @@ def test_options_that_a_tool_does_not_take(kind):
     job = next(job for job in wrong if job.kind == kind)
     with pytest.raises(InputError, match=f"{kind}: tools/{kind}.py .*: --no-such-option"):
         check_options(job, PARSERS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"encodings": ["nope"], "resolution": True}, "compare: one encoding alone has nothing"),
+        ({"equivariance": None, "resolution": None, "report": None}, "compare: of what"),
+    ],
+)
+def test_nothing_to_compare(changes, said):
+    with pytest.raises(InputError, match=said):
+        read(compare=True, **changes)

@@ -36,6 +36,7 @@ PARSERS = {
     "test": "mmplugins.engine.launch:testing_parser",
     "equivariance": "mmplugins.evaluation.commands.equivariance:parser",
     "resolution": "mmplugins.evaluation.commands.resolution:parser",
+    "compare": "mmplugins.evaluation.commands.compare:parser",
     "report": "mmplugins.report.command:parser",
 }
 TAIL = 15  # lines of the log of a job that failed

@@ -2,6 +2,7 @@
 
     OUT/PIPELINE/ENCODING/seed-N        training: logs and checkpoints; test: subfolder test
     OUT/PIPELINE/ENCODING/equivariance  of the checkpoints of all seeds; likewise resolution
+    OUT/PIPELINE/comparison             of all encodings with one another, by either
     OUT/PIPELINE/report.html            of all these results
 
 Nothing here touches OUT, and no job knows where it lies: a folder that moves stays as done as it
@@ -107,22 +108,33 @@ def _of_pipeline(spec: Spec, pipeline: str) -> Iterator[Job]:
     recipes = [_Recipe.read(spec, pipeline, encoding) for encoding in spec.encodings]
     trained = [[recipe.training(seed) for seed in spec.seeds] for recipe in recipes]
     measured: list[Job] = []
+    compared: list[Job] = []
     for kind in ("equivariance", "resolution"):
         if kind in spec.options:
-            base = recipes[0].measurement(kind, trained[0])
-            pairs = zip(recipes[1:], trained[1:], strict=True)
-            measured += [base, *(recipe.measurement(kind, own, base) for recipe, own in pairs)]
+            pairs = zip(recipes, trained, strict=True)
+            same = [recipe.measurement(kind, own) for recipe, own in pairs]
+            measured += same
+            if "compare" in spec.options:
+                folder = f"{pipeline}/comparison/{kind}"
+                words = (*map(_folder, same), "--out", Place(folder), *spec.options["compare"])
+                product = Place(f"{folder}/comparison.json")
+                compared.append(Job("compare", folder, words, "", tuple(same), product))
     for recipe, trainings in zip(recipes, trained, strict=True):
         yield from trainings
         if "test" in spec.options:
             yield from map(recipe.test, trainings)
-    yield from measured
+    yield from (*measured, *compared)
     if "report" in spec.options:
         page = Place(f"{pipeline}/report.html")
-        runs = [Place(job.product.path.rpartition("/")[0]) for job in measured]
-        base = spec.encodings[0].name
+        needs, base = (*measured, *compared), spec.encodings[0].name
+        runs = map(_folder, needs)
         arguments = (*runs, "--out", page, "--baseline", base, *spec.options["report"])
-        yield Job("report", pipeline, arguments, "", tuple(measured), page)
+        yield Job("report", pipeline, arguments, "", needs, page)
+
+
+def _folder(job: Job) -> Place:
+    """That its product lies in."""
+    return Place(job.product.path.rpartition("/")[0])
 
 
 @dataclass(frozen=True)
@@ -168,13 +180,10 @@ class _Recipe:
         )
         return Job("test", training.folder, arguments, self.config, (training,))
 
-    def measurement(self, kind: str, trainings: Sequence[Job], base: Job | None = None) -> Job:
+    def measurement(self, kind: str, trainings: Sequence[Job]) -> Job:
         out = f"{self.folder}/{kind}"
         arguments = [self.path, *(training.product for training in trainings)]
         arguments += ["--out", Place(out), "--name", self.encoding.name]
-        if base is not None:
-            arguments += ["--against", Place(f"{base.folder}/{kind}")]
         arguments += [*self.changes(), *self.spec.options[kind]]
-        needs = (*trainings, base) if base else tuple(trainings)
         product = Place(f"{out}/results.json")
-        return Job(kind, self.folder, tuple(arguments), self.config, needs, product)
+        return Job(kind, self.folder, tuple(arguments), self.config, tuple(trainings), product)

@@ -27,8 +27,8 @@ class Launcher:
     def command(self, job: Job) -> list[str]:
         """What to execute; the checkpoints among the job's needs must be there."""
         words = [a if isinstance(a, str) else str(a.find(self.out)) for a in job.arguments]
-        # A report needs no GPU, so it is no work for the cluster's queue.
-        if self.partition is None or job.kind == "report":
+        # These need no GPU, so they are no work for the cluster's queue.
+        if self.partition is None or job.kind in ("compare", "report"):
             return [sys.executable, str(self.tools / f"{job.kind}.py"), *words]
         name = job.name.replace(" ", "-").replace("/", "-")
         if job.kind == "train":

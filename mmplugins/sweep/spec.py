@@ -3,13 +3,14 @@
     out: work_dirs/sweep                    # folder of all it makes
     pipelines:
       mask_rcnn: configs/mask_rcnn/mask-rcnn_vit-mini16-{encoding}_sfpn_1xb8-6e_synthetic-160x224.py
-    encodings: [nope, ape, sape2]           # the first is the one others are compared with
+    encodings: [nope, ape, sape2]           # the first is the report's baseline
     seeds: [0, 1, 2]
     cfg_options: {train_cfg.max_epochs: 3}  # changes of every config
     train: [--amp]                          # options of tools/train.py
     test: true                              # without options; a tool not named does not run
     equivariance: [--subset, 100]
     resolution: [--sizes, "0.5:2.0"]
+    compare: true                           # all encodings with one another
     report: true
 
 Encodings may also be a mapping from names to variants of configs:
@@ -36,6 +37,7 @@ OURS = {
     "test": {"--work-dir", "--launcher", "--cfg-options"},
     "equivariance": {"--out", "--name", "--against", "--launcher", "--cfg-options"},
     "resolution": {"--out", "--name", "--against", "--launcher", "--cfg-options"},
+    "compare": {"--out"},
     "report": {"--out", "--baseline"},
 }
 KINDS = tuple(OURS)
@@ -91,6 +93,14 @@ def read_spec(path: str) -> Spec:
     return spec
 
 
+def _check_results(options: Mapping[str, Any], encodings: int) -> None:
+    for kind in ("compare", "report"):
+        if kind in options and not {"equivariance", "resolution"} & options.keys():
+            raise InputError(f"{kind}: of what? name equivariance or resolution too")
+    if "compare" in options and encodings < 2:
+        raise InputError("compare: one encoding alone has nothing to be compared with")
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's, which would take the last of two keys alike and forget the first."""
 
@@ -120,12 +130,12 @@ def _spec(content: Any) -> Spec:
         for kind in KINDS
         if content.get(kind) not in (None, False) or kind == "train"
     }
-    if "report" in options and not {"equivariance", "resolution"} & options.keys():
-        raise InputError("report: of what? name equivariance or resolution too")
+    encodings = _encodings(content["encodings"])
+    _check_results(options, len(encodings))
     return Spec(
         Path(out).expanduser(),
         pipelines,
-        _encodings(content["encodings"]),
+        encodings,
         _seeds(content["seeds"]),
         options,
         _cfg_options("cfg_options", content.get("cfg_options")),
