@@ -12,6 +12,7 @@ from pycocotools import mask as coco_masks
 
 pytest.importorskip("mmdet")
 pytest.importorskip("mmseg")
+from evaluation_engines import config, make_data
 from rectangle_scenes import (
     COLOURS,
     HEIGHT,
@@ -27,6 +28,7 @@ from rectangle_scenes import (
 
 from mmplugins.evaluation.inference import engine
 from mmplugins.evaluation.inference.engine import Engine, _placed
+from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.predictions.label_maps import cut
 from mmplugins.evaluation.sizes import SHAPES, SizePlan, SizeSet
 from mmplugins.evaluation.tasks.resolution import (
@@ -35,6 +37,7 @@ from mmplugins.evaluation.tasks.resolution import (
     segmentation_measures,
 )
 from mmplugins.evaluation.views import WHOLE, View
+from mmplugins.visualise.look import build_model
 
 DIVISOR = 16
 # Multiples, at which borders lie between pixels.
@@ -82,6 +85,35 @@ def test_at_the_training_size_the_picture_is_the_hosts_own(host, size, tmp_path)
         assert ours.dtype == own.dtype == torch.uint8
         assert torch.equal(ours, own)
     assert ready.scale == found[0].scale == (size[1] / HEIGHT, size[0] / WIDTH)
+
+
+@pytest.fixture(scope="module")
+def benchmark(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMPLUGINS_SYNTHETIC", "set by `config`")
+        yield make_data(tmp_path_factory.mktemp("benchmark"), images=1)
+
+
+@pytest.mark.parametrize("host", ["mask_rcnn", "upernet"])
+def test_at_the_training_size_predictions_are_those_of_the_hosts_own_test(host, benchmark):
+    """Of real models, through the dataset and pipeline of the config."""
+    cfg = config(benchmark, host)
+    found, model = Pictures(cfg, originals=True), build_model(cfg)
+    record, _ = looked(model, found, {"extent": ("1", "1.1")})
+    packed = found._dataset[0]
+    data = {"inputs": [packed["inputs"]], "data_samples": [packed["data_samples"]]}
+    with torch.no_grad():
+        (theirs,) = model.test_step(data)
+    if host == "upernet":
+        np.testing.assert_array_equal(record.views[0], theirs.pred_sem_seg.data[0])
+        assert record.views.shape == (2, *theirs.ori_shape)
+        return
+    ours, theirs = record.views[0], theirs.pred_instances
+    assert len(ours) > 50
+    np.testing.assert_array_equal(ours.boxes, theirs.bboxes)
+    np.testing.assert_array_equal(ours.scores, theirs.scores)
+    np.testing.assert_array_equal(ours.labels, theirs.labels)
+    np.testing.assert_array_equal(coco_masks.decode([*ours.masks]).transpose(2, 0, 1), theirs.masks)
 
 
 @pytest.mark.parametrize("pipeline", PIPELINES)
