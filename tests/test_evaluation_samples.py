@@ -16,12 +16,19 @@ from evaluation_engines import config, engine, make_data
 from segmentation_records import IGNORED, NAMES, pieces, plan_of, record_of
 
 from mmplugins.evaluation import overlays
-from mmplugins.evaluation.shifting import samples
 from mmplugins.evaluation.inference.pictures import Picture, Pictures
 from mmplugins.evaluation.plan import Plan, ShiftSet
 from mmplugins.evaluation.record import Objects, Record
 from mmplugins.evaluation.runs import Run, RunKey
-from mmplugins.evaluation.shifting.samples import LOST, NEW, Worst, choose, worst_shift, write_samples
+from mmplugins.evaluation.shifting import samples
+from mmplugins.evaluation.shifting.samples import (
+    LOST,
+    NEW,
+    Worst,
+    choose,
+    worst_shift,
+    write_samples,
+)
 
 SHIFTS = ((0, 8), (-4, 0), (3, 5))
 HEIGHT, WIDTH = 96, 128

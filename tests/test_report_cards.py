@@ -6,8 +6,9 @@ from report_results import STEP, WIDE, write_runs
 
 from mmplugins.evaluation.results.files import read_results, write_results
 from mmplugins.report.cards import between, card, certain, sign
+from mmplugins.report.gathering import gather
 from mmplugins.report.names import names
-from mmplugins.report.runs import baseline, gather, key
+from mmplugins.report.runs import baseline, key
 from mmplugins.report.verdict import verdict
 
 TITLES = ["AP", "FES", "PC", "M_min/M(0)", "ResAUC down", "ResAUC up", "DiD 1.5x"]

@@ -5,8 +5,9 @@ from report_results import PERIOD, STEP, write_runs
 
 from mmplugins.report import across, over_shifts, over_sizes
 from mmplugins.report.cards import card
+from mmplugins.report.gathering import gather
 from mmplugins.report.page import PLOTS
-from mmplugins.report.runs import baseline, gather
+from mmplugins.report.runs import baseline
 
 
 def scores(folder):

@@ -5,8 +5,15 @@ import pytest
 from report_results import NAMES, origin, write_runs
 
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.results.files import read_results, write_results
-from mmplugins.report.runs import baseline, gather, key, samples
+from mmplugins.evaluation.results.files import (
+    Comparison,
+    read_results,
+    write_comparison,
+    write_results,
+)
+from mmplugins.report.command import main
+from mmplugins.report.gathering import gather
+from mmplugins.report.runs import baseline, key, samples
 
 TINY = b"\x89PNG\r\n\x1a\n"
 
@@ -108,3 +115,40 @@ def test_sample_pictures_lie_in_their_folder(runs):
         (folder / "samples.json").write_text(json.dumps(damaged))
         with pytest.raises(InputError, match=r"samples.json` is damaged"):
             samples(model)
+
+
+def test_a_report_is_made_again_of_its_own_json(tmp_path):
+    write_runs(tmp_path / "runs", names=("none", "APE", "SaPE2"))
+    main([str(tmp_path / "runs"), "--out", str(tmp_path / "report.html")])
+    main([str(tmp_path / "report.json"), "--out", str(tmp_path / "again.html")])
+    for suffix in ("md", "csv", "json"):
+        first, again = (tmp_path / f"{name}.{suffix}" for name in ("report", "again"))
+        assert first.read_bytes() == again.read_bytes()
+    with pytest.raises(SystemExit, match="two equivariance results of one name"):
+        main([*map(str, (tmp_path / "runs", tmp_path / "again.json")), "--out", "x.html"])
+    content = json.loads((tmp_path / "again.json").read_text())
+    for change, said in ((dict(schema="mmplugins.report/2"), "reads 1"), (dict(models=3), "damag")):
+        (tmp_path / "bad.json").write_text(json.dumps(content | change))
+        with pytest.raises(SystemExit, match=said):
+            main([str(tmp_path / "bad.json"), "--out", "x.html"])
+
+
+def test_comparisons_join_what_was_measured_apart(tmp_path):
+    """As a sweep does: each model by itself, then all pairs."""
+    write_runs(tmp_path / "runs", names=("none", "APE"))
+    path = next(p for p in (tmp_path / "runs").rglob("results.json") if "APE" in p.read_text())
+    results = read_results(path)
+    known = {(each.other, key(each.row)): each.p for each in results.differences}
+    assert known
+    write_results(path, replace(results, differences=()))
+    comparison = Comparison(results.protocol, {"APE": results.differences, "gone": ()})
+    (tmp_path / "runs/pairs").mkdir()
+    write_comparison(tmp_path / "runs/pairs/comparison.json", comparison)
+    model = next(m for m in gather([str(tmp_path / "runs")]) if m.name == "APE")
+    assert {k: d.p for k, d in model.differences.items() if k in known} == known
+    write_comparison(
+        tmp_path / "runs/pairs/comparison.json",
+        replace(comparison, protocol=results.protocol | {"images": ["other"]}),
+    )
+    with pytest.raises(InputError, match=r"is not of these results of `APE`: images\[0\] is"):
+        gather([str(tmp_path / "runs")])

@@ -7,7 +7,8 @@ from report_results import NAMES, write_runs
 
 from mmplugins.evaluation.results.files import read_results, write_results
 from mmplugins.report.cards import card
-from mmplugins.report.runs import baseline, gather
+from mmplugins.report.gathering import gather
+from mmplugins.report.runs import baseline
 from mmplugins.report.tables import as_csv, difference_table, markdown, score_table
 from mmplugins.report.verdict import verdict
 
