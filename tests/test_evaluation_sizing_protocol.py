@@ -25,6 +25,7 @@ from mmplugins.visualise.look import build_model
         ("2,1,0.5,1", None, (0.5, 1, 2)),
         ("400,800,1200", 800, (0.5, 1, 1.5)),
         ("1200,800", 800.0, (1, 1.5)),
+        ("600:1200", 800, (0.75, 0.875, 1, 1.25, 1.5)),
         ("800,1", 800, (1 / 800, 1)),  # one pixel
         ("1", None, (1,)),
     ],
@@ -38,7 +39,7 @@ def test_sizes(text, short_side, ratios):
     [
         ("0.5,2", 800, "--sizes 0.5,2: the training size, 1, is missing, which all others are"),
         ("1.25:2", 800, "--sizes 1.25:2: the training size, 1, is missing"),
-        ("400:1200", 800, "the training size, 1, is missing"),
+        ("900:1600", 800, "the training size, a short side of 800 pixels, is missing"),
         ("400,1200", 800, "the training size, a short side of 800 pixels, is missing"),
         ("400,800", None, "are pixels, but the test pipeline names no size in pixels: give ratios"),
         ("", 800, "--sizes: `` is neither like 0.5:2 nor like 0.5,1,2"),

@@ -15,6 +15,7 @@ from mmplugins.evaluation.views import WHOLE
 
 RATIOS = (0.5, 0.625, 0.75, 0.875, 1, 1.25, 1.5, 1.75, 2)  # that a range of sizes stands for
 PIXELS = 16  # from here on a size is no ratio
+ANY = 1.0  # stands for a short side that is not known yet
 TOKENS = ("backbone", "blocks", "encoder")  # levels whose cells position is about
 
 
@@ -41,7 +42,7 @@ class SizeProtocol:
             raise InputError(f"--mode: no `{unknown[0]}`; there are {', '.join(MODES)}")
         if "slide" in self.modes and "resize" not in self.modes:
             raise InputError("--mode slide is told against resize: name that, too")
-        parsed(self.sizes, 1)
+        parsed(self.sizes, ANY)
 
     @property
     def observed(self) -> tuple[str, ...]:
@@ -88,32 +89,30 @@ def parsed(text: str, short_side: float | None) -> list[float]:
         InputError: it cannot be read, or the training size is missing.
     """
     try:
+        sizes = [float(size) for size in text.split(":" if ":" in text else ",")]
         if ":" in text:
-            low, high = (float(end) for end in text.split(":"))
-            ratios = [ratio for ratio in RATIOS if low <= ratio <= high]
-        else:
-            ratios = [float(size) for size in text.split(",")]
+            low, high = sizes
     except ValueError:
         raise InputError(f"--sizes: `{text}` is neither like 0.5:2 nor like 0.5,1,2") from None
-    if any(not 0 < ratio < float("inf") for ratio in ratios):
+    if any(not 0 < size < float("inf") for size in sizes):
         raise InputError(f"--sizes: `{text}` has a size that is none")
-    if any(ratio >= PIXELS for ratio in ratios):
+    trained, in_pixels = 1.0, any(size >= PIXELS for size in sizes)
+    if in_pixels:
         if short_side is None:
             raise InputError(
                 f"--sizes {text} are pixels, but the test pipeline names no size in pixels: give "
                 "ratios to the training size, like 0.5,1,2"
             )
-        if short_side > 1 and short_side not in ratios:
-            raise InputError(
-                f"--sizes {text}: the training size, a short side of {short_side:g} pixels, is "
-                "missing, which all others are told against"
-            )
-        ratios = [ratio / short_side for ratio in ratios]
-    elif float(TRAINED) not in ratios:
+        trained = short_side
+    if ":" in text:
+        sizes = [ratio * trained for ratio in RATIOS if low <= ratio * trained <= high]
+    if trained not in sizes and not (in_pixels and trained == ANY):
+        which = f"a short side of {trained:g} pixels" if in_pixels else TRAINED
         raise InputError(
-            f"--sizes {text}: the training size, 1, is missing, which all others are told against"
+            f"--sizes {text}: the training size, {which}, is missing, which all others are told "
+            "against"
         )
-    return sorted({*ratios})
+    return sorted({size / trained for size in sizes})
 
 
 def divisor_of(model: nn.Module, pictures: Pictures) -> int:
@@ -129,5 +128,10 @@ def divisor_of(model: nn.Module, pictures: Pictures) -> int:
         raise InputError("how many pixels a token covers is not known: name a --divisor in pixels")
     preprocessor = model.data_preprocessor
     of_test = getattr(preprocessor, "test_cfg", None) or {}
+    if of_test.get("size"):
+        raise InputError(
+            f"the model pads every picture to {of_test['size']}: take `size` out of its "
+            "data_preprocessor.test_cfg"
+        )
     padded = getattr(preprocessor, "pad_size_divisor", None), of_test.get("size_divisor")
     return lcm(*cells, *(divisor for divisor in padded if divisor))
