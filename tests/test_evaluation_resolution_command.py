@@ -67,7 +67,7 @@ def files(folder: Path) -> dict[Path, int]:
 
 def test_a_detector_at_every_size(workplace, detector):
     assert detector.protocol["sizes"] == POINTS
-    assert (detector.protocol["divisor"], detector.protocol["fill"]) == (16, "mean")
+    assert (detector.protocol["divisor"], detector.protocol["fill"]) == (16, "reflect")
     assert len(detector.protocol["images"]) == 1
     assert (detector.protocol["seed"], detector.protocol["boot"]) == (0, 20)
     found = values(detector.rows)
@@ -216,7 +216,7 @@ class TestOthers:
             (["--sizes", "0.5,1,2"], "sizes.resize[2] is '1.5' there, but '2' here"),
             (["--mode", "resize,extent"], "sizes.slide is ['1.5'] there, but absent here"),
             (["--subset", 1], "images[0] is "),
-            (["--fill", "reflect"], "fill is 'mean' there, but 'reflect' here"),
+            (["--fill", "mean"], "fill is 'reflect' there, but 'mean' here"),
         ]:
             against = "--against", workplace.folder / "baseline"
             message = workplace.refused(

@@ -66,7 +66,7 @@ class SizePlan:
     Attributes:
         sets: of sizes, one for each mode.
         divisor: what the sides of views are multiples of.
-        fill: what canvases are made of: the mean of the normalisation, or the picture reflected.
+        fill: what canvases are made of: the picture reflected, or the mean of the normalisation.
 
     Raises:
         ValueError: an unknown mode, two sets of one, one without the training size, a ratio twice
@@ -75,7 +75,7 @@ class SizePlan:
 
     sets: tuple[SizeSet, ...]
     divisor: int
-    fill: Fill = "mean"
+    fill: Fill = "reflect"
 
     def __post_init__(self):
         modes = [group.mode for group in self.sets]

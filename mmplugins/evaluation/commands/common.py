@@ -25,6 +25,7 @@ from mmplugins.evaluation.outcome import (
     measured,
     write_outcome,
 )
+from mmplugins.evaluation.plan import Fill
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import compare, noise
 from mmplugins.evaluation.results.files import read_results
@@ -113,13 +114,16 @@ def evaluate(
     bars.say(f"\nall of it: {folder / RESULTS}, .csv; pictures: {folder / FIGURES}")
 
 
-def common_parser(description: str, epilog: str, out: str) -> argparse.ArgumentParser:
+def common_parser(
+    description: str, epilog: str, *, out: str, fill: Fill
+) -> argparse.ArgumentParser:
     """Options of every tool that lets a model look at views, with their explanations.
 
     Args:
         description: of the tool.
         epilog: likewise, below the options.
         out: where results go, without --out.
+        fill: of canvases, without --fill.
     """
     result = Parser(
         description=description,
@@ -134,7 +138,8 @@ def common_parser(description: str, epilog: str, out: str) -> argparse.ArgumentP
     add("--subset", help="so many images, or a file of ids or of results [all]")
     add("--seed", type=natural, default=0, help="of the subset and the bootstrap [%(default)s]")
     add("--boot", type=positive, default=1000, help="resamples of the images [%(default)s]")
-    add("--fill", choices=["mean", "reflect"], default="mean", help="of canvases [%(default)s]")
+    fills = "of canvases: the mean colour, or the picture mirrored [%(default)s]"
+    add("--fill", choices=["mean", "reflect"], default=fill, help=fills)
     add("--batch-size", type=positive, help="views at a time [1 on a CPU, else 8]")
     add("--amp", action="store_true", help="mixed precision")
     noise_help = "images to run twice more, again and in mixed precision; 0: none [%(default)s]"

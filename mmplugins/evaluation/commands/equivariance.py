@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Options with their explanations."""
-    result = common_parser(main.__doc__, EPILOG, "runs/equivariance")
+    result = common_parser(main.__doc__, EPILOG, out="runs/equivariance", fill="mean")
     add = result.add_argument
     modes = ["canvas", "window", "roll", "masked_canvas"]
     add("--mode", choices=modes, default="canvas", help="how pictures are shifted [%(default)s]")

@@ -32,7 +32,7 @@ class SizeProtocol:
     subset: int | tuple[str, ...] | None = None
     seed: int = 0
     divisor: int | None = None
-    fill: Fill = "mean"
+    fill: Fill = "reflect"
     amp: bool = False
 
     def __post_init__(self):
