@@ -10,6 +10,7 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 VERSION = re.search(r'__version__ = "(.+)"', (ROOT / "mmplugins" / "__init__.py").read_text())[1]
 MIM = ("configs", "tools", "model-index.yml")
+LEFT = shutil.ignore_patterns("__pycache__", "results")  # what was measured is in the repository
 
 ONEDL = [
     "onedl-mmengine>=0.10.12",
@@ -45,7 +46,7 @@ class BuildWithMim(build_py):
         for name in MIM:
             source = ROOT / name
             if source.is_dir():
-                shutil.copytree(source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
+                shutil.copytree(source, target / name, ignore=LEFT)
             else:
                 shutil.copy2(source, target / name)
 
