@@ -48,8 +48,9 @@ def test_differences_are_those_that_a_run_against_the_other_finds(workplace, tmp
         assert (one.row.value, one.p) == pytest.approx((other.row.value, other.p), nan_ok=True)
     back = found.differences["upernet_none"]
     assert [-d.row.value for d in back] == pytest.approx([d.row.value for d in ours], nan_ok=True)
-    with (tmp_path / "upernet_table.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == len(ours)
+    with (tmp_path / "comparison.csv").open() as file:
+        names = [line["name"] for line in csv.DictReader(file)]
+    assert names == ["upernet_table"] * len(ours) + ["upernet_none"] * len(back)
     text = (tmp_path / "comparison.md").read_text()
     assert text.startswith("## upernet_table less others")
     assert "upernet_none less" not in text  # of two, one way says it all
@@ -80,7 +81,8 @@ def test_what_cannot_be_compared_is_refused(workplace, tmp_path):
     ids=["part missing", "other kind", "later version", "other form"],
 )
 def test_damaged_comparisons_are_refused(change, said, tmp_path):
-    content = {"schema": "mmplugins.comparison/1", "protocol": {}, "differences": {}}
+    empty = {key: {} for key in ("protocol", "checkpoints", "differences")}
+    content = {"schema": "mmplugins.comparison/1", **empty}
     change(content)
     (tmp_path / "comparison.json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=said.replace("(", r"\(")):

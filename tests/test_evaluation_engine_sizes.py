@@ -294,3 +294,11 @@ def test_maps_are_placed_as_a_slow_loop_does(h, w, height, width, top, left, cou
     np.testing.assert_array_equal(found, expected)
     whole = replace(view, origin=(0, 0), frame=(h, w))
     np.testing.assert_array_equal(_placed(maps, whole, outside=77), maps)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "nearest"])
+def test_resampling_is_that_of_the_test_pipeline(interpolation, tmp_path):
+    step = dict(scale=(60, 40), keep_ratio=False, interpolation=interpolation)
+    found = pictures(tmp_path / "some", "mmseg", step)
+    plan = SizePlan((SizeSet("resize", ("1", "2")),), divisor=4)
+    assert torch.equal(plan.prepared(found[0]).pixels, found[0].pixels)

@@ -99,7 +99,7 @@ class TestJson:
 class TestCsv:
     def test_is_parsed_back(self, results, tmp_path):
         file = tmp_path / "results.csv"
-        write_csv(file, results.name, results.rows)
+        write_csv(file, [(results.name, row) for row in results.rows])
         with file.open(newline="") as lines:
             found = list(csv.DictReader(lines))
         assert len(found) == len(results.rows)
@@ -114,14 +114,14 @@ class TestCsv:
     def test_differences_and_noise_have_columns_of_their_own(self, results, tmp_path):
         for things, own in ((results.differences, "p_holm"), (results.noise, "floor")):
             file = tmp_path / f"{own}.csv"
-            write_csv(file, results.name, things)
+            write_csv(file, [(results.name, each) for each in things])
             with file.open(newline="") as lines:
                 found = [float(line[own]) for line in csv.DictReader(lines)]
             assert found == [getattr(each, own) for each in things]
 
     def test_of_nothing_is_refused(self, tmp_path):
         with pytest.raises(ValueError, match="nothing to write"):
-            write_csv(tmp_path / "results.csv", "sine", [])
+            write_csv(tmp_path / "results.csv", [])
 
 
 class TestMarkdown:

@@ -138,7 +138,7 @@ class TestViews:
             for point in EVERY[mode]:
                 view = views[PLAN.index(mode, point)]
                 size = PLAN.window(mode, point, frame).size
-                assert torch.equal(view.pixels, resized(original.original, size))
+                assert torch.equal(view.pixels, resized(original, size))
                 assert view.pixels.dtype == torch.uint8
                 assert (view.size, view.origin, view.frame) == (frame, (0, 0), None)
         whole, slid = (views[PLAN.index(mode, "2")] for mode in ("resize", "slide"))
@@ -188,7 +188,8 @@ class TestViews:
     @given(pixels, pixels, st.integers(1, 90), st.integers(1, 90))
     def test_resizing_keeps_channels_type_and_constants(self, height, width, rows, columns):
         flat = torch.tensor([10, 120, 250], dtype=torch.uint8)[:, None, None]
-        result = resized(flat.expand(3, height, width).contiguous(), (rows, columns))
+        original = flat.expand(3, height, width).contiguous()
+        result = resized(Picture("0", original, (1.0, 1.0), original=original), (rows, columns))
         assert result.dtype == torch.uint8
         assert torch.equal(result, flat.expand(3, rows, columns))
         assert result.is_contiguous()
@@ -296,3 +297,9 @@ class TestRefusals:
         views = PLAN.looks(PLAN.prepared(picture_of(height, width)), MEAN)
         shapes = {tuple(view.pixels.shape) for view in views}
         assert all(side % DIVISOR == 0 for shape in shapes for side in shape[1:])
+
+
+def test_pictures_of_one_channel_stay_so():
+    original = torch.arange(48, dtype=torch.uint8).reshape(1, 6, 8)
+    picture = Picture("0", original, (1.0, 1.0), original=original)
+    assert resized(picture, (12, 16)).shape == (1, 12, 16)

@@ -102,7 +102,7 @@ class TestPlan:
     @pytest.mark.parametrize("scale", [(300, 200), (200, 300), 200, (float("inf"), 200)])
     def test_pixels_are_of_the_short_side(self, scale, tmp_path):
         found = pictures(tmp_path / "some", "mmseg", dict(scale_factor=1.0, keep_ratio=True))
-        (step,) = (step for step in found._steps if step["type"] == "Resize")
+        (step,) = found._resizing
         step["scale"] = scale
         protocol = SizeProtocol("100,200,300", ("resize",), divisor=16)
         plan = protocol.plan(segmenter(), found)

@@ -112,12 +112,12 @@ def test_best_is_better_than_every_other(tmp_path, made):
     path = folder / "shifts-1" / "results.json"
     results = read_results(path)
     far = [
-        replace(each, p_holm=0.01, row=replace(each.row, value=0.1, low=0.05, high=0.15))
+        replace(each, p=0.01, row=replace(each.row, value=0.1, low=0.05, high=0.15))
         for each in results.differences
     ]
     write_results(path, replace(results, differences=far))
     assert cell(scores(folder), "rope", "PC").best
-    leaning = [replace(each, p_holm=0.1) for each in far]
+    leaning = [replace(each, p=0.1) for each in far]
     for unknown in (leaning, []):
         write_results(path, replace(results, differences=unknown))
         assert not cell(scores(folder), "rope", "PC").best
@@ -146,14 +146,31 @@ def change_differences(folder, **changes):
         write_results(path, replace(results, differences=new))
 
 
-def test_a_verdict_never_takes_a_leaning_for_certain(tmp_path):
+@pytest.mark.parametrize(
+    ("p", "why"),
+    [(0.03, "once all models are counted"), (0.2, "though the interval leaves out 0")],
+)
+def test_a_verdict_never_takes_a_leaning_for_certain(tmp_path, p, why):
+    """Whatever the results say of p: each may have been compared with one other model alone."""
     folder = write_runs(tmp_path, kinds=["shifts"])
-    change_differences(folder, p_holm=0.2)
+    change_differences(folder, p=p, p_holm=0.001)
     found = verdict(scores(folder))
     assert found.lead == "No model differs from none with certainty."
-    assert found.rest[0] == (
-        "Not certain, since p ≥ 0.05 once all models are counted: rope is better in all 4 measures."
-    )
+    assert found.rest[0] == f"Not certain, since p ≥ 0.05 {why}: rope is better in all 4 measures."
+
+
+def test_pairs_are_adjusted_together_and_alike_both_ways(tmp_path):
+    folder = write_runs(tmp_path, kinds=["shifts"])
+    change_differences(folder, p=0.02, p_holm=0.001)
+    card = scores(folder)
+    pairs = card.pairs(card.columns[0].key)
+    assert len(pairs) == 6
+    assert {round(each.p_holm, 12) for each in pairs.values()} == {0.06}  # three pairs
+    for (a, b), each in pairs.items():
+        assert pairs[b, a].row.value == -each.row.value
+        assert pairs[b, a].other == a
+    beside = [card.beside(model, card.columns[0]) for model in card.others]
+    assert {round(each.p_holm, 12) for each in beside} == {0.04}  # two models
 
 
 def test_a_verdict_tells_what_could_hide(tmp_path):

@@ -141,7 +141,8 @@ def test_comparisons_join_what_was_measured_apart(tmp_path):
     known = {(each.other, key(each.row)): each.p for each in results.differences}
     assert known
     write_results(path, replace(results, differences=()))
-    comparison = Comparison(results.protocol, {"APE": results.differences, "gone": ()})
+    hashes = {model.name: model.checkpoints for model in gather([str(tmp_path / "runs")])}
+    comparison = Comparison(results.protocol, hashes, {"APE": results.differences, "gone": ()})
     (tmp_path / "runs/pairs").mkdir()
     write_comparison(tmp_path / "runs/pairs/comparison.json", comparison)
     model = next(m for m in gather([str(tmp_path / "runs")]) if m.name == "APE")
@@ -151,4 +152,8 @@ def test_comparisons_join_what_was_measured_apart(tmp_path):
         replace(comparison, protocol=results.protocol | {"images": ["other"]}),
     )
     with pytest.raises(InputError, match=r"is not of these results of `APE`: images\[0\] is"):
+        gather([str(tmp_path / "runs")])
+    stale = replace(comparison, checkpoints={**hashes, "none": ["before"], "gone": ["x"]})
+    write_comparison(tmp_path / "runs/pairs/comparison.json", stale)
+    with pytest.raises(InputError, match="compared with other checkpoints of `none`"):
         gather([str(tmp_path / "runs")])

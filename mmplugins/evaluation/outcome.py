@@ -113,6 +113,11 @@ class Rival:
     results: Results
     runs: Sequence[Run]
 
+    @property
+    def checkpoints(self) -> list[str | None]:
+        """Hashes of its training runs."""
+        return [checkpoint["sha256"] for checkpoint in self.results.origin["checkpoints"]]
+
     @classmethod
     def open(cls, folder: Path) -> "Rival":
         """What a folder holds.
@@ -175,7 +180,7 @@ def write_outcome(
     tables = {"results": found, "differences": outcome.differences, "noise": outcome.noise}
     for name, things in tables.items():
         if things:
-            write_csv(folder / f"{name}.csv", this.name, things)
+            write_csv(folder / f"{name}.csv", [(this.name, thing) for thing in things])
     text = summary(results)
     write(folder / "summary.md", text.encode())
     bars.say(f"\n{text}")

@@ -149,7 +149,7 @@ class SizePlan:
                     raise ValueError(
                         f"{first} and {point} times {height} x {width} pixels are both "
                         f"{view[0]} x {view[1]}, in multiples of {self.divisor}: leave one of them "
-                        "out with --sizes, or name a smaller --divisor"
+                        "out with --sizes"
                     )
 
     def prepared(self, picture: Picture) -> Picture:
@@ -161,7 +161,7 @@ class SizePlan:
         size = self._aligned(picture.pixels.shape[-2:], TRAINED)
         whole = picture.original.shape[-2:]
         scale = tuple(side / of for side, of in zip(size, whole, strict=True))
-        return replace(picture, pixels=resized(picture.original, size), scale=scale)
+        return replace(picture, pixels=resized(picture, size), scale=scale)
 
     def scene(self, height: int, width: int) -> Scene:
         """Of a prepared picture: all of it."""
@@ -223,7 +223,7 @@ class SizePlan:
             if mode == "slide":
                 stride = tuple(max(1, 2 * side // 3) for side in frame)
                 test_cfg = {"mode": "slide", "crop_size": frame, "stride": stride}
-            pixels = resized(picture.original, window.size)
+            pixels = resized(picture, window.size)
             return View(pixels, window.size, frame, test_cfg=test_cfg)
         if self.fill == "reflect":
             mean = None
@@ -256,14 +256,16 @@ def plan_of(plain: Mapping[str, Any]) -> AnyPlan:
     return (Plan if "mode" in plain else SizePlan).from_json(plain)
 
 
-def resized(pixels: Tensor, size: Size) -> Tensor:
-    """[C, h, w] as the hosts resize pictures: bilinear, by mmcv, so that R0 is what they make."""
-    if tuple(pixels.shape[-2:]) == tuple(size):
-        return pixels
+def resized(picture: Picture, size: Size) -> Tensor:
+    """[C, h, w] as the hosts resize pictures, by mmcv, so that R0 is what they make."""
     from mmcv import imresize
 
+    pixels = picture.original
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
     height, width = size
-    image = imresize(np.ascontiguousarray(pixels.permute(1, 2, 0).numpy()), (width, height))
+    image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
+    image = imresize(image, (width, height), **picture.resampling).reshape(height, width, -1)
     return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
 
 

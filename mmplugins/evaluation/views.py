@@ -21,6 +21,7 @@ class Picture:
         labels: [H, W] of a segmenter's truth, in pixels of any size.
         annotations: of a detector's truth in COCO's form, in pixels of the original image.
         original: [3, H, W] before the test pipeline's resizing, where that was asked for.
+        resampling: `interpolation` and `backend` of that resizing, as mmcv has them.
     """
 
     image: str
@@ -29,6 +30,7 @@ class Picture:
     labels: Tensor | None = None
     annotations: Sequence[dict] | None = None
     original: Tensor | None = None
+    resampling: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from mmplugins.evaluation.results.comparison import Difference
 from mmplugins.evaluation.results.figures import SERIES
 from mmplugins.evaluation.results.rows import Row
-from mmplugins.report.cards import BY_SHIFTS, Card, Column, between
+from mmplugins.report.cards import BY_SHIFTS, Card, Column, certain
 from mmplugins.report.drawing import (
     GREY,
     Choice,
@@ -84,8 +84,8 @@ def significance(card: Card) -> Plot:
         "significance",
         "Who differs from whom",
         "Row less column; the brighter a cell, the less chance alone would make such a difference "
-        "(p adjusted for the models compared, Holm); empty: not compared, or a model with itself.",
-        "--against in tools/equivariance.py or tools/resolution.py, with the other models' results",
+        "(p adjusted for all pairs, Holm); empty: not compared, or a model with itself.",
+        "tools/compare.py, with the results of all models",
         choices,
     )
 
@@ -200,7 +200,8 @@ def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def _matrix(card: Card, column: Column) -> go.Figure | None:
     labels = [looks(card)[model.name].text for model in card.models]
-    found = [[between(model, other, column.key) for other in card.models] for model in card.models]
+    pairs = card.pairs(column.key)
+    found = [[pairs.get((a.name, b.name)) for b in card.models] for a in card.models]
     if not any(each for line in found for each in line):
         return None
     texts = [[each and signed(column.read, each.row.value) for each in line] for line in found]
@@ -214,13 +215,13 @@ def _matrix(card: Card, column: Column) -> go.Figure | None:
     drawn = figure("less", "", height=150 + 48 * len(labels))
     cells(
         *(drawn, labels, labels),
-        [[each and _certainty(each.p_holm) for each in line] for line in found],
+        [[each and _certainty(each) for each in line] for line in found],
         *(texts, says),
         **dict(low=-0.5, high=2.5, colours=COLOURS),
         colorbar=dict(
             **dict(orientation="h", y=1.02, yanchor="bottom", x=0, xanchor="left", thickness=10),
             **dict(
-                tickvals=[0, 1, 2], ticktext=["p ≥ 0.05", *(text for _, text in CERTAINTY[::-1])]
+                tickvals=[0, 1, 2], ticktext=["uncertain", *(text for _, text in CERTAINTY[::-1])]
             ),
             **dict(len=1, lenmode="fraction"),
         ),
@@ -233,5 +234,7 @@ def _told(name: str, other: str, column: Column, less: Difference) -> str:
     return f"{name} less {other}: {numbers}, {p_text(less.p_holm)}"
 
 
-def _certainty(p: float) -> int:
-    return sum(p < bound for bound, _ in CERTAINTY)
+def _certainty(difference: Difference) -> int:
+    if not certain(difference):
+        return 0
+    return sum(difference.p_holm < bound for bound, _ in CERTAINTY)

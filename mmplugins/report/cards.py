@@ -1,23 +1,27 @@
 """Score cards: a few numbers for each model, and how each differs from the baseline's.
 
 A difference is the results' own, paired on the same images; nothing is compared that they do not
-compare. It shows where its interval leaves out zero, and is certain where the p value adjusted for
-the number of models (Holm) is below 0.05, too.
+compare. It shows where its interval leaves out zero, and is certain where its p value is below
+0.05, too. That is adjusted here (Holm), whatever it was compared with when it was measured: for all
+models that are compared with the baseline, or for all pairs.
 """
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from itertools import combinations
+from typing import Literal, TypeVar
 
 from mmplugins.evaluation.results.comparison import Difference
 from mmplugins.evaluation.results.readings import Reading, reading
 from mmplugins.evaluation.results.rows import CONFIDENCE, REFERENCE, Row
+from mmplugins.evaluation.statistics.intervals import holm
 from mmplugins.report.runs import Model, key
 
 BY_SHIFTS = "tools/equivariance.py CONFIG CHECKPOINT"
 BY_SIZES = "tools/resolution.py CONFIG CHECKPOINT"
 DID = "1.5"  # times the training size
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,8 @@ class Card:
         if row is None:
             return Cell(None, missing=self._missing(model, column))
         rest = [other for other in self.models if other is not model and other.find(column.key)]
-        found = [between(model, other, column.key) for other in rest]
+        pairs = self.pairs(column.key)
+        found = [pairs.get((model.name, other.name)) for other in rest]
         best = bool(found) and all(
             each and sign(each) == "better" and certain(each) for each in found
         )
@@ -118,8 +123,16 @@ class Card:
 
     def beside(self, model: Model, column: Column) -> Difference | None:
         """The difference from the baseline, where it was measured and came to a number."""
-        found = between(model, self.baseline, column.key) if self.baseline else None
-        return found if found and not math.isnan(found.row.value) else None
+        if self.baseline is None:
+            return None
+        pairs = {other.name: (other, self.baseline) for other in self.others}
+        return _adjusted(pairs, column.key).get(model.name)
+
+    def pairs(self, of: Hashable) -> dict[tuple[str, str], Difference]:
+        """Every model less every other, where that was measured and came to a number."""
+        pairs = {(a.name, b.name): (a, b) for a, b in combinations(self.models, 2)}
+        found = _adjusted(pairs, of)
+        return found | {(b, a): _turned(each, a) for (a, b), each in found.items()}
 
     def _missing(self, model: Model, column: Column) -> str:
         if model.undefined(column.key):
@@ -216,7 +229,12 @@ def between(model: Model, other: Model, of: Hashable) -> Difference | None:
     found = other.differences.get((model.name, of))
     if found is None:
         return None
-    row = found.row
+    return _turned(found, other.name)
+
+
+def _turned(difference: Difference, other: str) -> Difference:
+    """The other way round."""
+    row = difference.row
     turned = replace(
         row,
         value=-row.value,
@@ -225,7 +243,18 @@ def between(model: Model, other: Model, of: Hashable) -> Difference | None:
         band_low=-row.band_high,
         band_high=-row.band_low,
     )
-    return replace(found, other=other.name, row=turned)
+    return replace(difference, other=other, row=turned)
+
+
+def _adjusted(pairs: Mapping[K, tuple[Model, Model]], of: Hashable) -> dict[K, Difference]:
+    """Those differences of pairs that are numbers, with p values adjusted for all of them."""
+    found = {name: between(*pair, of) for name, pair in pairs.items()}
+    found = {name: d for name, d in found.items() if d and not math.isnan(d.row.value)}
+    adjusted = holm([each.p for each in found.values()])
+    return {
+        name: replace(each, p_holm=float(p))
+        for (name, each), p in zip(found.items(), adjusted, strict=True)
+    }
 
 
 def sign(difference: Difference) -> Literal["better", "worse", "same"]:
@@ -237,7 +266,7 @@ def sign(difference: Difference) -> Literal["better", "worse", "same"]:
 
 
 def certain(difference: Difference) -> bool:
-    """Whether it shows and stays when all models that were compared are counted."""
+    """Whether it shows, and its adjusted p value is below 0.05."""
     return sign(difference) != "same" and difference.p_holm < 1 - CONFIDENCE
 
 

@@ -10,7 +10,7 @@ from mmplugins.evaluation.results.rows import CONFIDENCE
 from mmplugins.evaluation.statistics.intervals import covers
 from mmplugins.report.cards import Card
 from mmplugins.report.names import listed
-from mmplugins.report.runs import SHIFTS, Model, key
+from mmplugins.report.runs import SHIFTS, SIZES, Model, key
 
 
 def provenance(model: Model) -> list[tuple[str, str]]:
@@ -48,8 +48,9 @@ def limits(card: Card) -> list[str]:
     chances = sorted({covers(row.runs) for row in rows})
     result = [f"Intervals hold {CONFIDENCE:.0%} (BCa bootstrap); {listed(chances)}."] * bool(rows)
     result.append(
-        "p values are adjusted for the number of models in each measure alone: among many measures "
-        "some fall below 0.05 by chance."
+        "p values are adjusted (Holm) for the models that are compared with the baseline, in stars "
+        "and the matrix for all pairs, and in each measure alone: among many measures some fall "
+        "below 0.05 by chance."
     )
     modes = {m.results[SHIFTS].protocol.get("mode") for m in card.models if SHIFTS in m.results}
     if "canvas" in modes:
@@ -57,12 +58,23 @@ def limits(card: Card) -> list[str]:
             "Shifted views lie on a canvas larger than the picture, which is foreign to a model "
             "that was trained without: accuracy on it is not accuracy on pictures."
         )
+    sizes = {mode for m in card.models if SIZES in m.results for mode in _modes(m)}
+    if sizes & {"extent", "aspect"}:
+        result.append(
+            "What views of mode extent and aspect show beyond the picture, its mirror image or a "
+            "plain colour, is foreign to a model, and is more of some sizes and shapes than of "
+            "others: compare models, not sizes."
+        )
     if floors := _floors(card):
         result.append(
             "One checkpoint run again, or in mixed precision, differs from itself by up to "
             f"{floors}: smaller differences may be the machine's."
         )
     return result
+
+
+def _modes(model: Model) -> list[str]:
+    return list(model.results[SIZES].protocol["sizes"])
 
 
 def _floors(card: Card) -> str:

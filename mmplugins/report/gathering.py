@@ -10,7 +10,6 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.results.comparison import differing
 from mmplugins.evaluation.results.files import (
     Comparison,
-    Results,
     read_comparison,
     read_results,
 )
@@ -18,7 +17,7 @@ from mmplugins.report.bundle import SCHEMA, read_bundle
 from mmplugins.report.runs import RESULTS, SHIFTS, SIZES, Model
 
 COMPARISON = "comparison.json"
-OWN = ("seed", "boot", "sizes")  # of a protocol: may differ between models of one report
+OWN = ("seed", "boot")  # of a protocol: may differ between models of one report
 
 
 def gather(runs: Sequence[str]) -> list[Model]:
@@ -34,16 +33,14 @@ def gather(runs: Sequence[str]) -> list[Model]:
     for path in files.values():
         if path.name == COMPARISON:
             comparisons.append((path, read_comparison(path)))
-        elif _is_report(path):
-            for model in read_bundle(path):
-                _add(models, model, path)
-        else:
-            results = read_results(path)
-            _add(models, _model(results, path), path)
+            continue
+        for model in read_bundle(path) if _is_report(path) else [_model(path)]:
+            _add(models, model, path)
     for path, comparison in comparisons:
         _compare(models, comparison, path)
     for model in models.values():
         _check_checkpoints(model)
+    _check_others(models, {str(path): each.checkpoints for path, each in comparisons})
     _check_alike(list(models.values()))
     return list(models.values())
 
@@ -56,7 +53,8 @@ def _is_report(path: Path) -> bool:
         return False
 
 
-def _model(results: Results, path: Path) -> Model:
+def _model(path: Path) -> Model:
+    results = read_results(path)
     kind = _kind(results.protocol)
     return Model(results.name, {kind: results}, {kind: path.parent}, results.differences)
 
@@ -122,6 +120,20 @@ def _check_checkpoints(model: Model) -> None:
             f"`{model.name}` was measured from other checkpoints in {places}: measure one of them "
             "again, with another --name if it is another recipe"
         )
+
+
+def _check_others(models: Mapping[str, Model], compared: Mapping[str, Mapping]) -> None:
+    """Refuse what was compared with a model that has been trained again since."""
+    every = list(compared.items())
+    for model in models.values():
+        every += [(model.name, r.origin.get("against") or {}) for r in model.results.values()]
+    for what, checkpoints in every:
+        for name, hashes in checkpoints.items():
+            if name in models and {*models[name].checkpoints} != {*hashes}:
+                raise InputError(
+                    f"`{what}` was compared with other checkpoints of `{name}` than are measured "
+                    "here: compare them again"
+                )
 
 
 def _check_alike(models: Sequence[Model]) -> None:

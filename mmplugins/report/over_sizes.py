@@ -61,7 +61,7 @@ def did(card: Card) -> Plot:
         "What the encoding does to transfer: difference in differences",
         f"Change of {card.accuracy} from the training size less that of {base}, which cancels what "
         "size does to any model: a bar that stays above 0 means the encoding helps there, below 0 "
-        "that it hurts. Bars: 95 % intervals.",
+        "that it hurts. Bars: 95 % bands, for all sizes of a mode at once, but each model alone.",
         f"{BY_SIZES} --mode resize,extent --against, with the results of the baseline",
         [Choice(metric, panels)] if panels else [],
     )
@@ -117,10 +117,17 @@ def _differences(drawn: go.Figure, card: Card, of: dict[str, list[Row]], metric:
             rows = _with_training_size(rows)
             x = _x(rows, number, len(card.others))
             line = _line(x, scaled(rows, metric), looks(card)[model.name])
-            drawn.add_trace(line.update(error_y=bars_of(rows, metric)))
+            drawn.add_trace(line.update(error_y=bars_of([_banded(row) for row in rows], metric)))
     if drawn.data:
         drawn.add_hline(0, line=dict(color=GREY, width=1.5))
         drawn.update_yaxes(title=axis(metric).replace("delta", "DiD"))
+
+
+def _banded(row: Row) -> Row:
+    """With its band for an interval, where it has one."""
+    if math.isnan(row.band_low):
+        return row
+    return replace(row, low=row.band_low, high=row.band_high)
 
 
 def _with_training_size(rows: Sequence[Row]) -> list[Row]:

@@ -23,9 +23,10 @@ MARKS = {
 }
 BEST = "★"
 LEGEND = (
-    "Brackets: 95 % intervals. Beside {base}: ▲ better, ▼ worse; △ ▽ likewise, but not certain "
-    "once all models are counted (Holm, p ≥ 0.05); no mark: the interval of the difference holds "
-    "0, or was not measured. ★ better than every other model, each with that certainty."
+    "Brackets: 95 % intervals. Beside {base}: ▲ better, ▼ worse; △ ▽ likewise, but not certain: "
+    "p ≥ 0.05, adjusted for the models compared (Holm); no mark: the interval of the difference "
+    "holds 0, or was not measured. ★ better than every other model, with p adjusted for all "
+    "pairs."
 )
 COST = "not in the results: measure again, with the checkpoint's training log beside it"
 PARAMETERS = "not in the results: measure again with tools/resolution.py or tools/equivariance.py"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmplugins.evaluation.results.comparison import Difference
+from mmplugins.evaluation.results.rows import CONFIDENCE
 from mmplugins.evaluation.statistics.intervals import covers
 from mmplugins.report.cards import BY_SHIFTS, Card, Column, certain, sign
 from mmplugins.report.names import listed, names, signed, span
@@ -117,11 +118,17 @@ def _named(column: Column) -> str:
 
 
 def _leaning(card: Card, findings: Sequence[_Finding]) -> list[str]:
-    """What shows alone, but not when all models are counted."""
-    if not findings:
-        return []
-    told = _shortly(card, findings)
-    return [f"Not certain, since p ≥ 0.05 once all models are counted: {told}."]
+    """What intervals show, but p values do not, by themselves or adjusted for all models."""
+    alone = [each for each in findings if each.difference.p < 1 - CONFIDENCE]
+    said = {
+        "once all models are counted": alone,
+        "though the interval leaves out 0": [each for each in findings if each not in alone],
+    }
+    return [
+        f"Not certain, since p ≥ 0.05 {why}: {_shortly(card, own)}."
+        for why, own in said.items()
+        if own
+    ]
 
 
 def p_text(p: float) -> str:

@@ -105,6 +105,7 @@ def evaluate(
         "seconds": {"model": recipe.stopwatch.seconds, "all": time.perf_counter() - clock},
         "model": sizes_of(build_model(cfg)),
         "training": [training(each, trust=args.trust_checkpoint) for each in args.checkpoint],
+        "against": {rival.results.name: rival.checkpoints for rival in recipe.rivals},
         **suite.origin(runs[0], images),
     }
     outcome = Outcome(this, made_by, differences, floors)

@@ -39,15 +39,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         check_names(rivals)
         bars = Bars()
         found = differences(rivals, bars, boot=args.boot)
-        folder, pairs = Path(args.out), [each for of_run in found.values() for each in of_run]
+        folder = Path(args.out)
         folder.mkdir(parents=True, exist_ok=True)
-        for name, own in found.items():
-            write_csv(folder / f"{name}.csv", name, own)
+        lines = [(name, each) for name, own in found.items() for each in own]
+        write_csv(folder / "comparison.csv", lines)
         texts = [differences_table(name, own) for name, own in found.items()]
         text = "\n\n".join(texts[:1] if len(rivals) == 2 else texts)
         write(folder / "comparison.md", f"{text}\n".encode())
-        write_comparison(folder / "comparison.json", Comparison(rivals[0].results.protocol, found))
-        bars.say(f"\n{text}\n\nall {len(pairs)} differences: {folder}, .csv, .md and .json")
+        checkpoints = {rival.results.name: rival.checkpoints for rival in rivals}
+        comparison = Comparison(rivals[0].results.protocol, checkpoints, found)
+        write_comparison(folder / "comparison.json", comparison)
+        bars.say(f"\n{text}\n\nall {len(lines)} differences: {folder}, .csv, .md and .json")
 
 
 def parser() -> argparse.ArgumentParser:

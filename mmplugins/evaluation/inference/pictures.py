@@ -61,9 +61,10 @@ class Pictures:
         self._sample = structures.DetDataSample if self.detection else structures.SegDataSample
         with redirect_stdout(StringIO()):  # pycocotools tells how long it takes
             self._dataset = DATASETS.build(options)
-        unresized = [step for step in options.pipeline if "Resize" not in _name(step["type"])]
+        steps = options.pipeline
+        self._resizing = [step for step in steps if "Resize" in _name(step["type"])]
+        unresized = [step for step in steps if step not in self._resizing]
         self._unresized = Compose(unresized) if originals else None
-        self._steps = options.pipeline
         own = getattr(type(self._dataset), "COCOAPI", None)  # LVIS and panoptics have others
         if self.detection and own is not datasets.CocoDataset.COCOAPI:
             raise InputError(f"{_name(options.type)}: truth is read in COCO's form, by CocoDataset")
@@ -104,8 +105,7 @@ class Pictures:
     @property
     def short_side(self) -> float | None:
         """Pixels that the test pipeline resizes the shorter side to; None where it names none."""
-        scales = (step.get("scale") for step in self._steps if "Resize" in _name(step["type"]))
-        scale = next((scale for scale in scales if scale), None)
+        scale = next((step["scale"] for step in self._resizing if step.get("scale")), None)
         return min(scale) if isinstance(scale, tuple | list) else scale
 
     @property
@@ -120,7 +120,8 @@ class Pictures:
         picture = Picture(self.ids[index], packed["inputs"], (float(y_scale), float(x_scale)))
         if self._unresized:
             unresized = self._unresized(self._dataset.get_data_info(index))
-            picture = replace(picture, original=unresized["inputs"])
+            resampling = self._resampling
+            picture = replace(picture, original=unresized["inputs"], resampling=resampling)
         if self.detection:
             number = self._dataset.get_data_info(index)["img_id"]
             return replace(picture, annotations=self._annotations.imgToAnns[number])
@@ -142,6 +143,12 @@ class Pictures:
         labels = picture.labels.long()
         # As in mmseg, what is no class is not asked for.
         return _label_map(labels.masked_fill(labels >= len(self.classes), IGNORE), scene)
+
+    @property
+    def _resampling(self) -> dict[str, str]:
+        """Of the test pipeline's resizing; the same by mmcv without."""
+        named = {n: v for step in self._resizing for n, v in step.items() if isinstance(v, str)}
+        return {name: named[name] for name in ("interpolation", "backend") if name in named}
 
     @cached_property
     def _annotations(self) -> COCO:

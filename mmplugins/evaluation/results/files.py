@@ -77,10 +77,12 @@ class Comparison:
 
     Attributes:
         protocol: that all were measured by.
-        differences: of each recipe, by its name.
+        checkpoints: hashes of each recipe's training runs, by its name.
+        differences: of each recipe, likewise.
     """
 
     protocol: dict[str, Any]
+    checkpoints: dict[str, list[str | None]]
     differences: dict[str, Sequence[Difference]]
 
 
@@ -89,6 +91,7 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
     content = {
         "schema": f"{COMPARISON}/{VERSION}",
         "protocol": comparison.protocol,
+        "checkpoints": comparison.checkpoints,
         "differences": {
             name: [to_json(each) for each in own] for name, own in comparison.differences.items()
         },
@@ -108,7 +111,7 @@ def read_comparison(path: Path) -> Comparison:
             name: [from_json(Difference, each) for each in own]
             for name, own in content["differences"].items()
         }
-        return Comparison(content["protocol"], differences)
+        return Comparison(content["protocol"], content["checkpoints"], differences)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"`{path}` is damaged ({type(error).__name__}: {error})") from error
 
@@ -133,15 +136,15 @@ def _content(path: Path, schema: str) -> dict[str, Any]:
     return content
 
 
-def write_csv(path: Path, name: str, things: Sequence[Row | Difference | Noise]) -> None:
-    """A line for each, and the `name` of the recipe in front, so that files can be joined.
+def write_csv(path: Path, things: Sequence[tuple[str, Row | Difference | Noise]]) -> None:
+    """A line for each, and the name of its recipe in front, so that files can be joined.
 
     Raises:
         ValueError: nothing to write, not even the names of columns.
     """
     if not things:
         raise ValueError(f"nothing to write to {path}")
-    lines = [{"name": name, **_cells(thing)} for thing in things]
+    lines = [{"name": name, **_cells(thing)} for name, thing in things]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     writer.writeheader()

@@ -75,7 +75,13 @@ class SizeProtocol:
                 which = {"resize": "beside", "crop": "below"}.get(mode, "above")
                 raise InputError(f"--mode {mode} needs a size {which} the training size")
             sets.append(SizeSet(mode, points))
-        return SizePlan(tuple(sets), self.divisor or divisor_of(model, pictures), self.fill)
+        divisor = self.divisor or divisor_of(model, pictures)
+        if self.divisor and divisor % (least := divisor_of(model, pictures, self.divisor)):
+            raise InputError(
+                f"--divisor {divisor}: tokens cover pictures in multiples of {least} pixels, and "
+                "what is padded would differ from size to size"
+            )
+        return SizePlan(tuple(sets), divisor, self.fill)
 
 
 def parsed(text: str, short_side: float | None) -> list[float]:
@@ -112,11 +118,16 @@ def parsed(text: str, short_side: float | None) -> list[float]:
             f"--sizes {text}: the training size, {which}, is missing, which all others are told "
             "against"
         )
-    return sorted({size / trained for size in sizes})
+    return sorted({float(f"{size / trained:g}") for size in sizes})  # as they will be written
 
 
-def divisor_of(model: nn.Module, pictures: Pictures) -> int:
+def divisor_of(model: nn.Module, pictures: Pictures, unknown: int | None = None) -> int:
     """What sides must be multiples of, so that tokens cover a picture and nothing is padded.
+
+    Args:
+        model: whose tokens.
+        pictures: of its test data.
+        unknown: what to take where it cannot be read off the model.
 
     Raises:
         InputError: how many pixels a token covers is not known.
@@ -124,6 +135,8 @@ def divisor_of(model: nn.Module, pictures: Pictures) -> int:
     with testing(model, WHOLE):
         strides = strides_of(model, pictures)
     cells = [stride for name, stride in strides.items() if stride and name.startswith(TOKENS)]
+    if not cells and unknown:
+        return unknown
     if not cells:
         raise InputError("how many pixels a token covers is not known: name a --divisor in pixels")
     preprocessor = model.data_preprocessor

@@ -2,7 +2,7 @@
 
     AP ... AP_L      COCO's figures at each size; small, medium and large by pixels of the original
     AP_S input ...   by pixels of the network's input at that size, in mode resize: what is small at
-                     half the size may be large at twice of it
+                     half the size may be large at twice of it: of other objects at every size
     mIoU             over the pixels that all views of a mode show
     slide-gap        mIoU looked at as a whole, less mIoU in crops of the training size
     delta            M(R) - M(R0), whose difference from the model without encodings is DiD(R)
@@ -31,7 +31,7 @@ from mmplugins.evaluation.tasks.objects import ROUNDING, found_in, kinds_of, tru
 from mmplugins.evaluation.tasks.sizes import MODES as BY_RATIO
 from mmplugins.evaluation.tasks.sizes import size_numbers
 
-BY_AREA = ("AP_S", "AP_M", "AP_L")
+BY_AREA, INPUT = ("AP_S", "AP_M", "AP_L"), " input"
 
 
 def detection_measures(records: Sequence[Record], plan: SizePlan) -> list[Measure]:
@@ -110,7 +110,7 @@ def _of_set(records: Sequence[Record], plan: SizePlan, group: SizeSet, kind: str
             for point, each in zip(group.points, found, strict=True)
         ]
         measures += [
-            m.then(f"{m.metric} input", m.axis, m.points, lambda values: values)
+            m.then(f"{m.metric}{INPUT}", m.axis, m.points, lambda values: values)
             for m in figures(at_input)
             if m.metric in BY_AREA
         ]
@@ -135,7 +135,9 @@ def _numbers(curves: Sequence[Measure]) -> list[Measure]:
     for curve in curves:
         by_metric.setdefault(curve.metric, []).append(curve)
     numbers = []
-    for group in by_metric.values():
+    for metric, group in by_metric.items():
+        if metric.endswith(INPUT):  # of other objects at every size: no change, and no mean
+            continue
         if by_ratio := [curve for curve in group if curve.axis in BY_RATIO]:
             numbers += size_numbers(by_ratio)
         numbers += [_from_square(curve) for curve in group if curve.axis == "aspect"]
