@@ -197,3 +197,14 @@ def test_long_names_are_told_without_what_all_share(tmp_path):
     models = gather([str(write_runs(tmp_path, names=full, kinds=["shifts"]))])
     assert list(names(models).values()) == ["nope", "ape", "sape2-ape"]
     assert list(names(models[:1]).values()) == full[:1]
+
+
+def test_what_rounding_does_is_no_difference(made):
+    """Features of equal models differ by 1e-15, alike on every image: certain, and nothing."""
+    none, _, rope = made.models
+    (column,) = (each for each in made.columns if each.title == "PC")
+    found = between(rope, none, column.key)
+    for size, told in ((1e-15, "same"), (4e-4, "same"), (6e-4, "better")):
+        row = replace(found.row, value=size, low=size / 2, high=2 * size)
+        tiny = replace(found, p=0.001, p_holm=0.001, row=row)
+        assert (sign(tiny), certain(tiny)) == (told, told == "better")

@@ -113,7 +113,7 @@ def test_the_page_is_one_file_with_one_plotly(report):
     assert text.count("* plotly.js v") == 1
     assert "default-src 'none'" in text
     assert {file.name for file in report.parent.iterdir()} == {
-        *("report.html", "report.md", "report.csv", "runs")
+        *("report.html", "report.md", "report.csv", "report.json", "runs")
     }
 
 

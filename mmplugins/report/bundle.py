@@ -13,6 +13,7 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.files import Results
 from mmplugins.evaluation.results.rows import REFERENCE, Row, from_json, to_json
+from mmplugins.evaluation.sizes import MODES
 from mmplugins.report.runs import Model
 
 SCHEMA, VERSION = "mmplugins.report", 1
@@ -76,9 +77,17 @@ def _plain(results: Results) -> dict[str, Any]:
 
 
 def _shown(row: Row) -> bool:
+    if row.axis == "border" or (row.level, row.axis) == ("feature", "shift"):
+        return False
     return row.metric.partition(" ")[0] in SHOWN
 
 
 def _told(row: Row) -> bool:
-    """Of differences: those at single shifts are not shown, but that of the unshifted views is."""
-    return _shown(row) and (row.axis != "shift" or row.point == REFERENCE)
+    """Of differences: what is on score cards, and DiD."""
+    told = {
+        "shift": row.point == REFERENCE,
+        "set": row.point == "pgrid",
+        "sizes": "ResAUC" in row.metric,
+        **dict.fromkeys(MODES, row.point == "1" or row.metric.endswith(" delta")),
+    }
+    return _shown(row) and told.get(row.axis, False)

@@ -21,6 +21,7 @@ from mmplugins.report.runs import Model, key
 BY_SHIFTS = "tools/equivariance.py CONFIG CHECKPOINT"
 BY_SIZES = "tools/resolution.py CONFIG CHECKPOINT"
 DID = "1.5"  # times the training size
+LEAST = 5e-4  # half of the last digit that is printed of a share, and more than rounding
 K = TypeVar("K")
 
 
@@ -258,9 +259,13 @@ def _adjusted(pairs: Mapping[K, tuple[Model, Model]], of: Hashable) -> dict[K, D
 
 
 def sign(difference: Difference) -> Literal["better", "worse", "same"]:
-    """What the interval of a difference says; `same`: it holds zero, or is not defined."""
+    """What the interval of a difference says; `same`: it holds zero, or is not defined.
+
+    So is what would be zero in print: features of equal models differ by rounding, by the same on
+    every image, which any test would find.
+    """
     row, good = difference.row, reading(difference.row.metric).good
-    if good is None or not (row.low > 0 or row.high < 0):
+    if good is None or not (row.low > 0 or row.high < 0) or abs(row.value) < LEAST:
         return "same"
     return "better" if (row.value > 0) == (good == "up") else "worse"
 

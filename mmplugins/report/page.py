@@ -4,6 +4,7 @@ A policy in the page forbids its browser any request, and all text is escaped.
 """
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from importlib import resources
@@ -11,6 +12,7 @@ from importlib import resources
 import plotly
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
+from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from mmplugins import __version__
@@ -42,7 +44,7 @@ def page(title: str, verdict: Verdict, card: Card) -> str:
     plots = [draw(card) for draw in PLOTS]
     label, look = names(card.models), looks(card)
     pictures = [
-        {**each, "model": label[model.name], "content": base64.b64encode(each["content"]).decode()}
+        {**each, "model": label[model.name], "content": _small(each["content"])}
         for model in card.models
         for each in samples(model)
     ]
@@ -69,6 +71,14 @@ def page(title: str, verdict: Verdict, card: Card) -> str:
         script=Markup(_part("page.js")),
         plotly=Markup(get_plotlyjs()),
     )
+
+
+def _small(picture: bytes) -> str:
+    """As WebP, a fifth of the PNG, in base64; photographs need no exact pixels here."""
+    content = io.BytesIO()
+    with Image.open(io.BytesIO(picture)) as image:
+        image.convert("RGB").save(content, "webp", quality=80)
+    return base64.b64encode(content.getvalue()).decode()
 
 
 def _part(name: str) -> str:
