@@ -161,6 +161,8 @@ def _sweep(folder: Path, argv: list[str], environ: dict[str, str], log: Path) ->
     with log.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+    # In the background of a script it would be ignored, and the sweep leaves it so.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.update(environ)
     os.chdir(folder)
     sys.argv = ["sweep.py", *argv]

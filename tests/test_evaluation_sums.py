@@ -18,6 +18,7 @@ from mmplugins.evaluation.features.sums import (
 from mmplugins.evaluation.inference.engine import Seen
 from mmplugins.evaluation.inference.observers import PairSums
 from mmplugins.evaluation.plan import Plan, ShiftSet
+from mmplugins.evaluation.views import View
 
 
 def plan_of(mode, *shifts, divisor=4):
@@ -31,7 +32,8 @@ def collected(plan, picture, levels, means):
     sums = PairSums(plan, scene, means)
 
     def seen(view):
-        return Seen({name: level(view) for name, level in levels.items()}, {}, BaseDataElement())
+        maps = {name: level(view) for name, level in levels.items()}
+        return Seen(maps, {}, BaseDataElement(), View(view, view.shape[-2:], view.shape[-2:]))
 
     sums.reference(seen(reference))
     for number, view in enumerate(others):
