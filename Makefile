@@ -23,11 +23,11 @@ demo: $(INSTALLED) ## train with five encodings on the synthetic benchmark, meas
 	$(RUN) tools/demo.py
 
 test: lint $(FAMILY)/.installed ## lint, then all tests; real data too where MMPLUGINS_DATA names it
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 --dist worksteal
 	@$(MAKE) --no-print-directory test-family
 
 test-family: $(FAMILY)/.installed ## the tests marked `family`, under the original OpenMMLab
-	PYTHONPATH=$(CURDIR)/$(FAMILY) OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m family
+	PYTHONPATH=$(CURDIR)/$(FAMILY) OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 -m family
 
 lint: $(INSTALLED) ## ruff: rules and format
 	$(RUN) -m ruff check .
