@@ -11,7 +11,10 @@ from hypothesis import HealthCheck, settings
 import mmplugins  # noqa: F401  first of all, so that mmcv finds its ops before mmdet is imported
 
 # A busy machine is slow; that is no property of an input.
-settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# Fewer examples than usual: all tests together have ten minutes.
+settings.register_profile(
+    "any", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any")
 
 
