@@ -66,7 +66,8 @@ def test_checkpointing_changes_nothing():
 
 def test_every_parameter_learns():
     """Or distributed training would need find_unused_parameters."""
-    model = build(position_encodings=MIXED, with_cls_token=True, out_indices=(0, 2)).train()
+    prefix = dict(with_cls_token=True, num_registers=2)
+    model = build(position_encodings=MIXED, out_indices=(0, 2), init_values=0.5, **prefix).train()
     sum(out.square().sum() for out in model(torch.randn(1, 3, 64, 80))).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
@@ -129,7 +130,8 @@ def test_builds_from_the_registry_without_touching_the_config():
         (dict(position_encodings=[dict(type=dict)]), "dict is no TokenEncoding or Attention"),
         (dict(out_indices=(0, 1)), "must lie in 0..2 and end there"),
         (dict(out_indices=(2, 0)), "must rise"),
-        (dict(window_size=7, with_cls_token=True), "with_cls_token=False or window_size=0"),
+        (dict(window_size=7, with_cls_token=True), "with_cls_token=False and num_registers=0, or"),
+        (dict(window_size=7, num_registers=1), "with_cls_token=False and num_registers=0, or"),
     ],
 )
 def test_bad_options_are_named(options, message):

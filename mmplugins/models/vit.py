@@ -49,8 +49,12 @@ class ViT(BaseModule):
         global_blocks: blocks with global attention though there are windows; by default the last
             of each quarter, in a ViT of 12 blocks 2, 5, 8 and 11.
         with_cls_token: put a class token in front; it is never returned.
+        num_registers: further learned tokens behind it, such as DeiT's distillation token or
+            DINOv2's registers; never returned either.
         mlp_ratio: hidden features of an MLP as a multiple of C.
         qkv_bias: whether q, k and v have a bias.
+        init_values: what each channel of a branch is multiplied by at first (LayerScale of CaiT,
+            DeiT III, DINOv2); None for no such factors.
         drop_path_rate: probability to skip a branch in the last block, rising from 0 in the first.
         with_cp: recompute blocks in the backward pass, for memory.
         kernel: how attention is run: auto, eager or sdpa.
@@ -73,8 +77,10 @@ class ViT(BaseModule):
         window_size: int | tuple[int, int] = 0,
         global_blocks: Sequence[int] | None = None,
         with_cls_token: bool = False,
+        num_registers: int = 0,
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
+        init_values: float | None = None,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
         kernel: KernelName = "auto",
@@ -92,7 +98,7 @@ class ViT(BaseModule):
         dims = Dims(
             **_arch(arch),
             grid=(-(-height // patch_size), -(-width // patch_size)),
-            prefix=int(with_cls_token),
+            prefix=int(with_cls_token) + num_registers,
         )
         window = _pair(window_size) if window_size else None
         if global_blocks is None:
@@ -109,9 +115,11 @@ class ViT(BaseModule):
             strict_img_size=False,
             dynamic_img_pad=True,
         )
-        if with_cls_token:
-            self.cls_token = nn.Parameter(torch.zeros(1, 1, dims.embed_dims))
-            nn.init.trunc_normal_(self.cls_token, std=0.02)
+        shapes = {"cls_token": int(with_cls_token), "reg_token": num_registers}
+        self.prefix_names = [name for name, count in shapes.items() if count]
+        for name in self.prefix_names:
+            setattr(self, name, nn.Parameter(torch.empty(1, shapes[name], dims.embed_dims)))
+            nn.init.trunc_normal_(getattr(self, name), std=0.02)
         self.pos = build_token_encodings(position_encodings, dims)
         self.blocks = ModuleList()
         for index in range(dims.depth):
@@ -124,6 +132,7 @@ class ViT(BaseModule):
                     qkv_bias=qkv_bias,
                     window=local,
                     mlp_ratio=mlp_ratio,
+                    init_values=init_values,
                     drop_path=drop_path_rate * index / max(dims.depth - 1, 1),
                     kernel=kernel,
                 )
@@ -136,7 +145,8 @@ class ViT(BaseModule):
         batch, height, width, _ = x.shape
         x = x.flatten(1, 2)
         if self.dims.prefix:
-            x = torch.cat([self.cls_token.to(x.dtype).expand(batch, -1, -1), x], dim=1)
+            prefix = [getattr(self, name).to(x.dtype) for name in self.prefix_names]
+            x = torch.cat([*(tokens.expand(batch, -1, -1) for tokens in prefix), x], dim=1)
         grid = TokenGrid(height=height, width=width, prefix=self.dims.prefix, device=x.device)
 
         outputs = {}
@@ -199,7 +209,8 @@ def _check(
         )
     if window and dims.prefix:
         raise ValueError(
-            "windows cannot hold a class token: set with_cls_token=False or window_size=0"
+            "windows cannot hold a class token or registers: set with_cls_token=False and "
+            "num_registers=0, or window_size=0"
         )
     if window and not set(global_blocks) <= set(range(dims.depth)):
         raise ValueError(f"global_blocks {global_blocks} must lie in 0..{dims.depth - 1}")
