@@ -24,7 +24,7 @@ MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it
     "window": {"grid"},
 }
 # Each folder of the evaluation, and what of the evaluation it stands on besides itself.
-VALUES = {"disk", "measures", "plan", "record", "shifts", "sizes", "statistics", "views"}
+VALUES = {"measures", "plan", "record", "shifts", "sizes", "statistics", "views"}
 PARTS = {"features", "inference", "predictions", "results", "tasks"}
 ABOVE = VALUES | PARTS | {"outcome", "overlays", "progress", "runs"}
 EVALUATION = {

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as numpy_of
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.archive import arrays_of, record_of
 from mmplugins.evaluation.inference.cache import Cache
 from mmplugins.evaluation.plan import Plan, Scene, ShiftSet

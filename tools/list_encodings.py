@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmplugins import catalogue
+from mmplugins.disk import write
 from mmplugins.registry import POSITION_ENCODINGS, position_encoding_class
 
 
@@ -62,10 +63,7 @@ def write_markdown(file: Path) -> None:
     if file == Path("-"):
         print(catalogue.markdown())
         return
-    fresh = catalogue.rewrite(file.read_text())
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(fresh)
-    temporary.replace(file)
+    write(file, catalogue.rewrite(file.read_text()).encode())
 
 
 def list_all(console: Console) -> None:

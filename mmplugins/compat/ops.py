@@ -1,6 +1,5 @@
 """Give an mmcv without compiled ops the ones that Mask R-CNN needs, on top of torchvision."""
 
-import os
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -8,6 +7,7 @@ from importlib.util import spec_from_file_location
 from pathlib import Path
 
 from mmplugins.compat.family import EXTRAS, module_folder
+from mmplugins.disk import write
 
 STAND_IN = Path(__file__).with_name("mmcv_ext.py")
 EXT_FILE = '''\
@@ -65,9 +65,7 @@ def write_ops() -> Path:
     if found and not is_ours(found):
         raise FileExistsError(f"{found} provides mmcv's ops already; nothing to install.")
     target = ops_file()
-    partial = target.with_suffix(f".{os.getpid()}.tmp")
-    partial.write_text(EXT_FILE)
-    partial.replace(target)
+    write(target, EXT_FILE.encode())
     return target
 
 

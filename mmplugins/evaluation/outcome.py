@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.measures import Measure
 from mmplugins.evaluation.progress import Bars

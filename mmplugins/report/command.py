@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
-from mmplugins.evaluation.disk import write
 from mmplugins.report.bundle import bundle
 from mmplugins.report.cards import card
 from mmplugins.report.gathering import gather

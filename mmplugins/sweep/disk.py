@@ -20,8 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.results.provenance import file_hash
 from mmplugins.sweep.jobs import LAST, Job
 

@@ -1,6 +1,5 @@
 """Pages of panels, placed by inches so that nothing overlaps whatever the number of panels."""
 
-import os
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
+from mmplugins.disk import whole
 from mmplugins.engine.inputs import InputError
 from mmplugins.visualise.paint import QUERY, Kind
 
@@ -149,12 +149,8 @@ def save(figure: Figure, path: Path) -> None:
     if path.is_dir():
         raise InputError(f"out: `{path}` is a folder: name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        figure.savefig(temporary, format="png")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole(path) as part:
+        figure.savefig(part, format="png")
 
 
 class _Page:

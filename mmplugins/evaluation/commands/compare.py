@@ -4,10 +4,10 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
 from mmplugins.evaluation.commands.common import Parser, check_names, check_out, positive
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.outcome import Rival, Suite
 from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import Difference, Measured, compare

@@ -17,8 +17,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.archive import arrays_of, record_of
 from mmplugins.evaluation.record import Record
 

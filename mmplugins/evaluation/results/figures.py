@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from mmplugins.evaluation.disk import write
+from mmplugins.disk import write
 from mmplugins.evaluation.results.readings import Reading, reading
 from mmplugins.evaluation.results.rows import CONFIDENCE, REFERENCE, Row
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.results.comparison import Difference, Noise
 from mmplugins.evaluation.results.rows import Row, from_json, to_json
 

@@ -15,8 +15,8 @@ import numpy as np
 from jaxtyping import Float, Integer, UInt8
 from matplotlib.figure import Figure
 
+from mmplugins.disk import write
 from mmplugins.evaluation import overlays
-from mmplugins.evaluation.disk import write
 from mmplugins.evaluation.inference.pictures import Picture, Pictures
 from mmplugins.evaluation.overlays import Style
 from mmplugins.evaluation.plan import Plan, Scene

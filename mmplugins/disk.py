@@ -1,0 +1,30 @@
+"""Files that are there whole or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+
+@contextmanager
+def whole(file: Path) -> Iterator[Path]:
+    """A name beside `file` to write under; what lies there gets its name at the end.
+
+    An error on the way, a full disk for one, leaves nothing new, and what was there before.
+    """
+    # Processes on other machines that share the disk may have the same id.
+    part = file.with_name(f".{file.name}.{uuid4().hex}")
+    try:
+        yield part
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write(file: Path, content: bytes) -> None:
+    """All of it under its name, or nothing."""
+    with whole(file) as part:
+        part.write_bytes(content)
