@@ -1,0 +1,1 @@
+"""Checkpoints of other projects to ours and back: pure renaming, one file a source."""

@@ -1,0 +1,92 @@
+"""From any layout to any other of its family, by way of the family's common form."""
+
+import difflib
+from dataclasses import replace
+
+from mmplugins.checkpoints import ours, timm
+from mmplugins.checkpoints.layout import Converted, Layout, Options
+from mmplugins.checkpoints.moves import LayoutError, Moves, State
+
+LAYOUTS = {layout.name: layout for module in (ours, timm) for layout in module.LAYOUTS}
+OURS = "mmplugins"
+
+
+def convert(
+    state: State, *, source: str | None = None, to: str = OURS, options: Options | None = None
+) -> Converted:
+    """`state` in the layout `to`; every tensor is moved, left with a reason, or an error.
+
+    Args:
+        state: the weights of a model or backbone, without wrappers.
+        source: name of its layout; by default found out.
+        to: name of another layout of the same family; `mmplugins` is ours in any.
+        options: what neither names nor shapes tell.
+
+    Raises:
+        LayoutError: weights that are not in the layout `source`, that have no place in the layout
+            `to`, or two layouts that have nothing to do with each other.
+    """
+    options = options or Options()
+    origin = find(source) if source else detect(state)
+    moves = Moves(state)
+    try:
+        encodings = origin.read(moves, options)
+        moves.end()
+    except LayoutError as error:
+        likely = [layout.name for layout in _alike(state) if layout != origin]
+        hint = f". It looks like {' or '.join(likely)}" if likely else ""
+        raise LayoutError(f"not in the layout {origin.name}: {error}{hint}") from error
+    target = find(to)
+    if to != OURS and target.family != origin.family:
+        raise LayoutError(f"{origin.name} is of {origin.family}, {to} of {target.family} models")
+    common = Converted(origin.name, moves.moved, encodings, moves.left)
+    return common if to == OURS else _written(common, target, options)
+
+
+def find(name: str) -> Layout:
+    """The layout of that name.
+
+    Raises:
+        LayoutError: the message names the nearest, and all.
+    """
+    if name not in LAYOUTS:
+        close = difflib.get_close_matches(name, LAYOUTS, n=1)
+        hint = f", did you mean {close[0]}?" if close else "."
+        raise LayoutError(f"unknown layout `{name}`{hint} Layouts: {', '.join(LAYOUTS)}")
+    return LAYOUTS[name]
+
+
+def detect(state: State) -> Layout:
+    """The one layout that `state` looks like.
+
+    Raises:
+        LayoutError: it looks like none, or like several.
+    """
+    alike = _alike(state)
+    if len(alike) == 1:
+        return alike[0]
+    some = ", ".join([*state][:6])
+    if not alike:
+        raise LayoutError(f"these names are of no known layout: {some}, ...; name it by --source")
+    names = " or ".join(layout.name for layout in alike)
+    raise LayoutError(f"this may be {names}: name it by --source")
+
+
+def _alike(state: State) -> list[Layout]:
+    return [layout for layout in LAYOUTS.values() if layout.marks(state)]
+
+
+def _written(common: Converted, target: Layout, options: Options) -> Converted:
+    """From the common form to the layout `target`."""
+    known = target.encodings
+    foreign = {encoding["type"] for encoding in common.encodings} - (known or set())
+    if known is not None and foreign:
+        can = ", ".join(sorted(known)) or "none"
+        raise LayoutError(f"{target.name} cannot express {', '.join(sorted(foreign))}, only {can}")
+    back = Moves(common.state)
+    try:
+        target.write(back, replace(options, encodings=common.encodings))
+        back.end()
+    except LayoutError as error:
+        raise LayoutError(f"{target.name} has no place for this model: {error}") from error
+    return replace(common, state=back.moved, left={**common.left, **back.left})

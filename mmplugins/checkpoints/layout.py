@@ -1,0 +1,82 @@
+"""What a layout is: the names and shapes in which one project keeps the weights of one family."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mmplugins.checkpoints.moves import Moves, State
+
+Family = Literal["vit", "detr", "twins"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What neither names nor shapes tell.
+
+    Attributes:
+        grid: (height, width) in patches of the training grid; by default a square.
+        num_heads: h, where a tensor must be split by heads; by default C / 64.
+        cls_token: False leaves the class token, and all tokens like it, behind.
+        method: of iRPE, where its tables do not tell: euclidean or quantisation.
+        operand: of SaPE2, which the authors' code has changed without renaming.
+        encodings: configs of the encodings in the weights to be written; None: not known.
+    """
+
+    grid: tuple[int, int] | None = None
+    num_heads: int | None = None
+    cls_token: bool = True
+    method: Literal["euclidean", "quantisation"] | None = None
+    operand: Literal["k", "q"] = "k"
+    encodings: Sequence[dict] | None = None
+
+    def heads(self, embed_dims: int) -> int:
+        """`num_heads`, or as many as have 64 dimensions.
+
+        Raises:
+            ValueError: which option to name.
+        """
+        heads = self.num_heads or max(embed_dims // 64, 1)
+        if embed_dims % heads:
+            raise ValueError(f"{embed_dims} dimensions do not make {heads} heads: give --num-heads")
+        return heads
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One project's names for one family.
+
+    Attributes:
+        name: as on the command line.
+        family: layouts of one family have a common form that all are read to and written from:
+            `vit`, our ViT's names; `detr`, those of mmdet, with our encodings; `twins`, timm's.
+        about: whose it is.
+        encodings: types of the encodings it can express; None for all.
+        marks: whether a state dict is in this layout.
+        read: moves all to the common form, and returns the configs of the encodings.
+        write: moves all from the common form.
+    """
+
+    name: str
+    family: Family
+    about: str
+    encodings: frozenset[str] | None
+    marks: Callable[[State], bool]
+    read: Callable[[Moves, Options], list[dict]]
+    write: Callable[[Moves, Options], None]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What a conversion gives.
+
+    Attributes:
+        source: name of the layout it was in.
+        state: the weights in the other layout.
+        encodings: configs of the encodings they are made for.
+        left: {name: why} of what was left behind.
+    """
+
+    source: str
+    state: State
+    encodings: list[dict] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,53 @@
+"""Our own names: the common form of ViTs and of DETR, so nothing moves."""
+
+import re
+
+from mmplugins.checkpoints.layout import Layout, Options
+from mmplugins.checkpoints.moves import Moves, State
+
+SAME = [("{rest}", "{rest}")]
+
+
+def _read(moves: Moves, options: Options) -> list[dict]:
+    moves.rename(SAME)
+    return [dict(encoding) for encoding in options.encodings or ()]
+
+
+def _write(moves: Moves, options: Options) -> None:
+    moves.rename(SAME, back=True)
+
+
+def _is_vit(state: State) -> bool:
+    """Timm's trunk with encodings of ours, or with nothing that has another name there."""
+    trunk = {"patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
+    theirs = re.compile(r"pos_embed|\.rpe_|freqs|\.cope\.|gamma_\d|token|head")
+    encoded = any(re.search(r"(^|\.)pos\.", name) for name in state)
+    return trunk <= state.keys() and (encoded or not any(map(theirs.search, state)))
+
+
+def _is_detr(state: State) -> bool:
+    """The names of mmdet with encodings of ours."""
+    encoded = any(re.match(r"encoder\.(layers\.\d+\.self_attn\.)?pos\.", name) for name in state)
+    return "bbox_head.fc_cls.weight" in state and encoded
+
+
+LAYOUTS = (
+    Layout(
+        name="mmplugins",
+        family="vit",
+        about="our ViT",
+        encodings=None,
+        marks=_is_vit,
+        read=_read,
+        write=_write,
+    ),
+    Layout(
+        name="mmplugins-detr",
+        family="detr",
+        about="our DETR: mmdet's names and our encodings",
+        encodings=None,
+        marks=_is_detr,
+        read=_read,
+        write=_write,
+    ),
+)
