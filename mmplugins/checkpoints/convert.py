@@ -6,6 +6,7 @@ from dataclasses import replace
 from mmplugins.checkpoints import ours, timm
 from mmplugins.checkpoints.layout import Converted, Layout, Options
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
+from mmplugins.checkpoints.wrappers import parts
 
 LAYOUTS = {layout.name: layout for module in (ours, timm) for layout in module.LAYOUTS}
 OURS = "mmplugins"
@@ -17,7 +18,7 @@ def convert(
     """`state` in the layout `to`; every tensor is moved, left with a reason, or an error.
 
     Args:
-        state: the weights of a model or backbone, without wrappers.
+        state: the weights of a backbone, or of a model that has it under a usual prefix.
         source: name of its layout; by default found out.
         to: name of another layout of the same family; `mmplugins` is ours in any.
         options: what neither names nor shapes tell.
@@ -27,7 +28,8 @@ def convert(
             `to`, or two layouts that have nothing to do with each other.
     """
     options = options or Options()
-    origin = find(source) if source else detect(state)
+    whole = state
+    origin, prefix, state = _placed(state, find(source) if source else None)
     moves = Moves(state)
     try:
         encodings = origin.read(moves, options)
@@ -39,7 +41,8 @@ def convert(
     target = find(to)
     if to != OURS and target.family != origin.family:
         raise LayoutError(f"{origin.name} is of {origin.family}, {to} of {target.family} models")
-    common = Converted(origin.name, moves.moved, encodings, moves.left)
+    outside = {name: f"is not under {prefix}" for name in whole if not name.startswith(prefix)}
+    common = Converted(origin.name, moves.moved, encodings, {**outside, **moves.left})
     return common if to == OURS else _written(common, target, options)
 
 
@@ -57,19 +60,29 @@ def find(name: str) -> Layout:
 
 
 def detect(state: State) -> Layout:
-    """The one layout that `state` looks like.
+    """The one layout that `state`, or the part of it that is a backbone, looks like.
 
     Raises:
         LayoutError: it looks like none, or like several.
     """
-    alike = _alike(state)
-    if len(alike) == 1:
-        return alike[0]
-    some = ", ".join([*state][:6])
-    if not alike:
-        raise LayoutError(f"these names are of no known layout: {some}, ...; name it by --source")
-    names = " or ".join(layout.name for layout in alike)
-    raise LayoutError(f"this may be {names}: name it by --source")
+    return _placed(state, None)[0]
+
+
+def _placed(state: State, origin: Layout | None) -> tuple[Layout, str, State]:
+    """The layout, the prefix of all its names, and the part of `state` that has it."""
+    for prefix, part in parts(state):
+        alike = _alike(part)
+        if origin in alike:
+            return origin, prefix, part
+        if origin is None and len(alike) == 1:
+            return alike[0], prefix, part
+        if origin is None and alike:
+            names = " or ".join(layout.name for layout in alike)
+            raise LayoutError(f"this may be {names}: name it by --source")
+    if origin is None:
+        names = ", ".join([*state][:6])
+        raise LayoutError(f"these names are of no known layout: {names}, ...; name it by --source")
+    return origin, "", state
 
 
 def _alike(state: State) -> list[Layout]:

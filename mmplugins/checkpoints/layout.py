@@ -54,6 +54,7 @@ class Layout:
         marks: whether a state dict is in this layout.
         read: moves all to the common form, and returns the configs of the encodings.
         write: moves all from the common form.
+        entry: where its project looks for the weights in a file.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Layout:
     marks: Callable[[State], bool]
     read: Callable[[Moves, Options], list[dict]]
     write: Callable[[Moves, Options], None]
+    entry: str = "model"
 
 
 @dataclass(frozen=True)

@@ -105,10 +105,10 @@ class Moves:
         """
         parts = []
         if self._missing:
-            parts.append(f"missing: {_some(self._missing)}")
+            parts.append(f"missing: {some(self._missing)}")
         if self.rest:
             shapes = [f"{name} {tuple(t.shape)}" for name, t in self.rest.items()]
-            parts.append(f"left over: {_some(shapes)}")
+            parts.append(f"left over: {some(shapes)}")
         if parts:
             raise LayoutError("; ".join(parts))
 
@@ -154,6 +154,7 @@ def _fields_of(template: str) -> tuple[str, ...]:
     return tuple(name for name in re.findall(r"\{(\w+)\}", template) if name != "rest")
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first few of `names`, for a message."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more

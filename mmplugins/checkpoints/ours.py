@@ -40,6 +40,7 @@ LAYOUTS = (
         marks=_is_vit,
         read=_read,
         write=_write,
+        entry="state_dict",
     ),
     Layout(
         name="mmplugins-detr",
@@ -49,5 +50,6 @@ LAYOUTS = (
         marks=_is_detr,
         read=_read,
         write=_write,
+        entry="state_dict",
     ),
 )

@@ -1,6 +1,7 @@
 """Load checkpoints without running code from them, in both OpenMMLab families."""
 
 import os
+from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,10 +26,11 @@ def _named(function: Callable, module: str, name: str) -> Callable:
 
 
 def _safe_globals() -> list[Callable]:
-    """Return what checkpoints of mmengine hold beside tensors.
+    """Return what checkpoints of mmengine, and others, hold beside tensors.
 
     Logged scalars are numpy arrays in a HistoryBuffer; it and the one-cycle schedule also save
-    methods of their own classes, which pickle writes as calls of `getattr`.
+    methods of their own classes, which pickle writes as calls of `getattr`. Others keep the options
+    of their command line.
     """
     from mmengine.logging import HistoryBuffer
     from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
@@ -46,6 +48,7 @@ def _safe_globals() -> list[Callable]:
     return [
         HistoryBuffer,
         OneCycleParamScheduler,
+        Namespace,
         _named(method, "builtins", "getattr"),
         np.ndarray,
         np.dtype,
