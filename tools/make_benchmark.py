@@ -4,6 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
+from mmplugins.datasets.crops import CropOptions, make_crops
 from mmplugins.datasets.generate import BenchmarkOptions, make_benchmark
 from mmplugins.datasets.preview import save_preview
 
@@ -12,6 +13,10 @@ Makes the synthetic benchmark, the same pictures in two forms:
 
   OUT/coco  train2017/ val2017/ annotations/instances_{train,val}2017.json
   OUT/ade   images/{training,validation}/ annotations/{training,validation}/*.png
+
+and with --crops single objects of 64 x 96 pixels in ImageNet's form, to pretrain backbones on:
+
+  OUT/classification  {train,val}/CLASS/*.png   classes of appearance and arrangement
 
 Its classes come in families, each of which asks one thing of a position encoding:
 
@@ -29,6 +34,7 @@ examples:
   python tools/make_benchmark.py --preview preview.png
   python tools/make_benchmark.py --out data/large --train 20000 --val 2000 --jobs 16
   MMPLUGINS_SYNTHETIC=data/large python tools/train.py configs/...   # train on it
+  python tools/make_benchmark.py --crops                             # and for configs/pretrain
 """
 
 
@@ -55,8 +61,24 @@ def parse_args() -> argparse.Namespace:
     add("--seed", type=int, default=default.seed, help="another seed, other scenes (%(default)s)")
     add("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s, all cores)")
     add("--overwrite", action="store_true", help="replace a benchmark made with other options")
+    add(
+        "--crops",
+        type=int,
+        nargs="?",
+        const=CropOptions().train,
+        metavar="COUNT",
+        help=f"also draw COUNT ({CropOptions().train}) training crops of each class, and a fourth "
+        "as many to validate",
+    )
     add("--preview", type=Path, metavar="PNG", help="also draw the families and some scenes")
     return parser.parse_args()
+
+
+def crop_options(args: argparse.Namespace) -> CropOptions | None:
+    """What `--crops` asks for; None without it."""
+    if args.crops is None:
+        return None
+    return CropOptions(train=args.crops, val=max(args.crops // 4, 1), seed=args.seed)
 
 
 def main() -> None:
@@ -67,10 +89,16 @@ def main() -> None:
         options = BenchmarkOptions(
             train=args.train, val=args.val, height=height, width=width, seed=args.seed
         )
-        out = make_benchmark(args.out, options, jobs=args.jobs, overwrite=args.overwrite)
+        crops = crop_options(args)
+        how = dict(jobs=args.jobs, overwrite=args.overwrite)
+        out = make_benchmark(args.out, options, **how)
+        if crops:
+            make_crops(out / "classification", crops, **how)
     except (ValueError, FileExistsError) as error:
         raise SystemExit(f"make_benchmark: {error}") from None
     print(f"{out}: {args.train} training and {args.val} validation scenes")
+    if crops:
+        print(f"{out / 'classification'}: {crops.train} and {crops.val} crops of each class")
     if args.preview:
         save_preview(out, args.preview)
         print(f"{args.preview}: a picture of the families")

@@ -30,4 +30,6 @@ must toss for the member of the pair: AP 1 and IoU 100 on appearance; AP about 0
 a third on each other family. Real models are not quite blind: zero padding, and 3 x 3 convolutions
 on the coarse levels of a pyramid or head, see positions without any encoding. Mirroring a picture
 changes classes (left, right), so pipelines on this data do not flip; shifting it changes location.
+
+`crops.make_crops` draws single objects of two of the families, to classify.
 """

@@ -1,24 +1,15 @@
 """Makes the benchmark on disk: in parallel, restartable, and complete or not there at all."""
 
 import json
-import os
-import shutil
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock
-from rich.progress import track
-
+from mmplugins.datasets.folders import run_all, whole_folder, write_json
 from mmplugins.datasets.forms import FIRST_ID, coco_dataset, make_folders, write_sample
 from mmplugins.datasets.scenes import MIN_SIDE, make_scene
 
 VERSION = 1  # of the pictures: raise it when equal options give other files
 CHUNK = 25  # scenes: what one worker makes at a time, and what a killed run can lose
-MANIFEST = "manifest.json"
 MAX_IMAGES = FIRST_ID["val"] - FIRST_ID["train"]
 
 
@@ -77,58 +68,12 @@ def make_benchmark(
     if jobs < 1:
         raise ValueError(f"jobs={jobs}: must be at least 1")
     out = Path(out).absolute()
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.partial")
-    with FileLock(out.with_name(f".{out.name}.lock")):
-        if is_made(out, options, overwrite):
-            return out
-        if read_manifest(partial) != options.manifest:
-            shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(out, options.manifest, overwrite=overwrite) as partial:
+        if partial:
             make_folders(partial)
-            write_json(partial / MANIFEST, options.manifest)
-        make_chunks(partial, options, jobs)
-        merge_chunks(partial, options)
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+            make_chunks(partial, options, jobs)
+            merge_chunks(partial, options)
     return out
-
-
-def is_made(out: Path, options: BenchmarkOptions, overwrite: bool) -> bool:
-    """Whether `out` holds this very benchmark; an error if it must not be replaced."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
-        return False
-    found, wanted = read_manifest(out), options.manifest
-    if found == wanted:
-        return True
-    if found is None or found.get("benchmark") != wanted["benchmark"]:
-        raise FileExistsError(f"{out} is not a benchmark of ours; choose another folder")
-    if overwrite:
-        return False
-    flat = [{"version": m["version"], **m["options"]} for m in (found, wanted)]
-    differences = ", ".join(
-        f"{key}={flat[0].get(key)} (not {value})"
-        for key, value in flat[1].items()
-        if flat[0].get(key) != value
-    )
-    raise FileExistsError(
-        f"{out} was made with {differences}; pass overwrite (--overwrite) to replace it, "
-        "or choose another folder"
-    )
-
-
-def read_manifest(folder: Path) -> dict | None:
-    """The folder's manifest; None if it has no readable one."""
-    try:
-        return json.loads((folder / MANIFEST).read_text())
-    except (OSError, json.JSONDecodeError):
-        return None
-
-
-def write_json(path: Path, content: dict | list) -> None:
-    """Write the file completely or not at all."""
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(content))
-    os.replace(draft, path)
 
 
 def chunk_paths(root: Path, options: BenchmarkOptions, split: str) -> dict[Path, range]:
@@ -148,22 +93,7 @@ def make_chunks(root: Path, options: BenchmarkOptions, jobs: int) -> None:
         for path, indices in chunk_paths(root, options, split).items()
         if not path.exists()
     ]
-    with started(todo, min(jobs, len(todo))) as results:
-        deque(track(results, "Drawing scenes", total=len(todo)), maxlen=0)  # run to the end
-
-
-@contextmanager
-def started(todo: list[tuple], jobs: int) -> Iterator[Iterator]:
-    """The chunks being made, one result each; inside this process if `jobs` is less than 2."""
-    if jobs < 2:
-        yield (make_chunk(*job) for job in todo)
-        return
-    with ProcessPoolExecutor(jobs) as pool:
-        futures: list[Future] = [pool.submit(make_chunk, *job) for job in todo]
-        try:
-            yield (future.result() for future in as_completed(futures))
-        finally:  # after an error or Ctrl-C, do not draw the rest first
-            pool.shutdown(wait=True, cancel_futures=True)
+    run_all(make_chunk, todo, jobs, "Drawing scenes")
 
 
 def make_chunk(path: Path, options: BenchmarkOptions, split: str, indices: range) -> None:
