@@ -18,6 +18,7 @@ class Options:
         num_heads: h, where a tensor must be split by heads; by default C / 64.
         cls_token: False leaves the class token, and all tokens like it, behind.
         method: of iRPE, where its tables do not tell: euclidean or quantisation.
+        ratio: of iRPE, where it is not the published one for that number of buckets.
         operand: of SaPE2, which the authors' code has changed without renaming.
         encodings: configs of the encodings in the weights to be written; None: not known.
     """
@@ -26,6 +27,7 @@ class Options:
     num_heads: int | None = None
     cls_token: bool = True
     method: Literal["euclidean", "quantisation"] | None = None
+    ratio: float | None = None
     operand: Literal["k", "q"] = "k"
     encodings: Sequence[dict] | None = None
 
