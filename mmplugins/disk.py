@@ -16,7 +16,10 @@ def whole(file: Path) -> Iterator[Path]:
     # Processes on other machines that share the disk may have the same id.
     part = file.with_name(f".{file.name}.{uuid4().hex}")
     try:
+        part.touch()
+        mode = part.stat().st_mode  # as the user's umask says, whatever a writer would make of it
         yield part
+        part.chmod(mode)
         with part.open("rb+") as written:
             os.fsync(written.fileno())
         part.replace(file)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from mmplugins.checkpoints import ours, timm
 from mmplugins.checkpoints.layout import Converted, Layout, Options
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
-from mmplugins.checkpoints.wrappers import parts
+from mmplugins.checkpoints.wrappers import bare, parts
 
 LAYOUTS = {layout.name: layout for module in (ours, timm) for layout in module.LAYOUTS}
 OURS = "mmplugins"
@@ -28,8 +28,8 @@ def convert(
             `to`, or two layouts that have nothing to do with each other.
     """
     options = options or Options()
-    whole = state
-    origin, prefix, state = _placed(state, find(source) if source else None)
+    whole = bare(state)
+    origin, prefix, state = _placed(whole, find(source) if source else None)
     moves = Moves(state)
     try:
         encodings = origin.read(moves, options)
@@ -65,7 +65,7 @@ def detect(state: State) -> Layout:
     Raises:
         LayoutError: it looks like none, or like several.
     """
-    return _placed(state, None)[0]
+    return _placed(bare(state), None)[0]
 
 
 def _placed(state: State, origin: Layout | None) -> tuple[Layout, str, State]:

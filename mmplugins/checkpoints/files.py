@@ -1,9 +1,9 @@
 """Weights from files and to files, of whatever wrapper, without running code from them."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mmplugins.checkpoints.moves import State
-from mmplugins.checkpoints.wrappers import bare
 from mmplugins.compat import secure_checkpoints
 from mmplugins.disk import whole
 from mmplugins.engine.inputs import InputError, check_file
@@ -28,7 +27,7 @@ class Weights:
     """What a file holds.
 
     Attributes:
-        state: the weights, without prefixes that all names share.
+        state: the weights.
         entry: under which entry they were; empty if there are no entries.
         meta: what else the file says of them, in plain types.
         entries: names of all that it holds.
@@ -57,7 +56,7 @@ def read(path: str, *, trust: bool = False, entry: str | None = None) -> Weights
         if path.endswith(".safetensors") and "://" not in path:
             with safe_open(path, framework="pt") as file:
                 content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return Weights(bare(content), meta=dict(file.metadata() or {}))
+                return Weights(content, meta=dict(file.metadata() or {}))
         with secure_checkpoints(trust):
             content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
     except (RuntimeError, EOFError, KeyError, SafetensorError, OSError) as error:
@@ -67,7 +66,7 @@ def read(path: str, *, trust: bool = False, entry: str | None = None) -> Weights
         raise InputError(f"{path} holds a {type(content).__name__}, no state dict")
     name, state = _weights(content, entry, path)
     meta = content.get("meta") if name else None
-    return Weights(bare(state), name, dict(meta or {}), tuple(map(str, content)))
+    return Weights(state, name, dict(meta or {}), tuple(map(str, content)))
 
 
 def write(path: Path, state: State, *, meta: Mapping[str, Any], entry: str = "state_dict") -> None:
@@ -76,7 +75,7 @@ def write(path: Path, state: State, *, meta: Mapping[str, Any], entry: str = "st
     Args:
         path: a file of torch, `{entry: state, "meta": meta}`, or .safetensors.
         state: the weights.
-        meta: in plain types; safetensors keeps texts only.
+        meta: in plain types; safetensors keeps texts, so others as JSON.
         entry: where readers will look for the weights.
 
     Raises:
@@ -87,7 +86,8 @@ def write(path: Path, state: State, *, meta: Mapping[str, Any], entry: str = "st
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as part:
         if path.suffix == ".safetensors":
-            save_file(state, part, {name: str(value) for name, value in meta.items()})
+            texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in meta.items()}
+            save_file(state, part, texts)
         else:
             torch.save({entry: state, "meta": dict(meta)}, part)
 

@@ -1,14 +1,18 @@
 """Our own names: the common form of ViTs and of DETR, so nothing moves."""
 
 import re
+from collections.abc import Callable
+from functools import partial
 
 from mmplugins.checkpoints.layout import Layout, Options
-from mmplugins.checkpoints.moves import Moves, State
+from mmplugins.checkpoints.moves import LayoutError, Moves, State, some
 
 SAME = [("{rest}", "{rest}")]
 
 
-def _read(moves: Moves, options: Options) -> list[dict]:
+def _read(moves: Moves, options: Options, *, marks: Callable[[State], bool]) -> list[dict]:
+    if not marks(moves.rest):  # or every name would do
+        raise LayoutError(f"names such as {some(list(moves.rest))}")
     moves.rename(SAME)
     return [dict(encoding) for encoding in options.encodings or ()]
 
@@ -38,7 +42,7 @@ LAYOUTS = (
         about="our ViT",
         encodings=None,
         marks=_is_vit,
-        read=_read,
+        read=partial(_read, marks=_is_vit),
         write=_write,
         entry="state_dict",
     ),
@@ -48,7 +52,7 @@ LAYOUTS = (
         about="our DETR: mmdet's names and our encodings",
         encodings=None,
         marks=_is_detr,
-        read=_read,
+        read=partial(_read, marks=_is_detr),
         write=_write,
         entry="state_dict",
     ),

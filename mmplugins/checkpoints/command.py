@@ -1,0 +1,166 @@
+"""Command line of tools/convert_checkpoint.py."""
+
+import argparse
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import mmplugins
+from mmplugins.checkpoints import files
+from mmplugins.checkpoints.convert import LAYOUTS, OURS, convert, find
+from mmplugins.checkpoints.layout import Converted, Options
+from mmplugins.checkpoints.moves import LayoutError
+from mmplugins.checkpoints.vit_config import check_vit, vit_config
+from mmplugins.engine.inputs import InputError
+from mmplugins.engine.launch import plain_errors
+
+EPILOG = """
+The source's layout is found out from its names; --list tells all. Nothing is dropped in silence:
+what has no place is an error that lists it, what is not needed (a classification head) is told.
+Files are read as data: code in them is refused unless you say --trust-checkpoint.
+
+  python tools/convert_checkpoint.py deit_small_patch16_224.pth deit-s.pth
+  python tools/convert_checkpoint.py deit_small_patch16_224_ctx_product_50_shared_k.pth irpe.pth --no-cls-token
+  python tools/convert_checkpoint.py rpe-2.0-product-ctx-1-k.pth detr-irpe.pth
+  python tools/convert_checkpoint.py work_dirs/mine/epoch_12.pth timm.safetensors --to timm
+  python tools/convert_checkpoint.py rope.pth ours.pth --source rope-vit-axial --num-heads 6
+
+A learned table keeps its own grid: our models stretch it to theirs when they load it.
+"""  # noqa: E501
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Convert a checkpoint from the names of one project to those of another, strictly."""
+    with plain_errors():
+        args = parser().parse_args(argv)
+        console = Console(highlight=False, soft_wrap=True)
+        if args.list:
+            console.print(layouts())
+            return
+        if args.dst is None:
+            raise InputError("name two files, SRC and DST, or --list")
+        target = Path(args.dst)
+        files.check_suffix(target)
+        if target.exists() and not args.overwrite:
+            raise InputError(f"`{target}` exists: name another file, or --overwrite it")
+        weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
+        options = Options(
+            grid=tuple(args.grid) if args.grid else None,
+            num_heads=args.num_heads,
+            cls_token=args.cls_token,
+            method=args.method,
+            operand=args.operand,
+            encodings=known_encodings(weights.meta),
+        )
+        try:
+            made = convert(weights.state, source=args.source, to=args.to, options=options)
+            config = fitting(made, target, options) if args.to.startswith(OURS) else None
+        except LayoutError as error:
+            raise InputError(f"{args.src}: {error}") from error
+        meta = dict(
+            converted_from=made.source,
+            layout=args.to,
+            position_encodings=made.encodings,
+            mmplugins=mmplugins.__version__,
+        )
+        try:
+            files.write(target, made.state, meta=meta, entry=find(args.to).entry)
+        except (OSError, RuntimeError) as error:  # torch's writer tells a full disk so
+            raise InputError(f"could not write `{target}`: {error}") from error
+        told = f"{made.source}, entry `{weights.entry}`" if weights.entry else made.source
+        console.print(f"read     {escape(args.src)}: {told}, {_size(weights.state)}")
+        for why, names in _by_reason(made.left).items():
+            console.print(f"left     {why}: {escape(names)}")
+        digest = hashlib.sha256(target.read_bytes()).hexdigest()
+        console.print(f"written  {escape(args.dst)}: {_size(made.state)}, sha256 {digest[:8]}")
+        if config:
+            imports = dict(imports=["mmplugins"], allow_failed_imports=False)
+            lines = Config(dict(custom_imports=imports, **config)).pretty_text
+            console.print(f"\nIts lines of a config:\n\n{escape(lines)}")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options with their explanations."""
+    result = argparse.ArgumentParser(
+        description=main.__doc__,
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = result.add_argument
+    add("src", nargs="?", metavar="SRC", help="file of torch or safetensors, or its URL")
+    add("dst", nargs="?", metavar="DST", help="file to write: .pth or .safetensors")
+    add("--list", action="store_true", help="tell all layouts and what they can express")
+    add("--source", metavar="NAME", help="layout of SRC [found out]")
+    add("--to", metavar="NAME", default=OURS, help="layout of DST [%(default)s]")
+    add("--entry", metavar="NAME", help="which weights of SRC, such as model_ema [the usual]")
+    add("--grid", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
+    add("--num-heads", type=int, help="of the model [C / 64]")
+    add(
+        "--no-cls-token",
+        dest="cls_token",
+        action="store_false",
+        help="leave class token and registers behind, as dense models with windows need",
+    )
+    add("--method", choices=["euclidean", "quantisation"], help="of iRPE, if not told by shapes")
+    add("--operand", choices=["k", "q"], default="k", help="of SaPE2 in cope-vit [%(default)s]")
+    add("--overwrite", action="store_true", help="replace DST")
+    add("--trust-checkpoint", "--trust", action="store_true", help="run code that SRC brings")
+    return result
+
+
+def layouts() -> Table:
+    """All of them, as a table."""
+    table = Table("layout", "models", "whose", "encodings", box=None, pad_edge=False)
+    for layout in LAYOUTS.values():
+        known = "all" if layout.encodings is None else ", ".join(sorted(layout.encodings)) or "-"
+        table.add_row(layout.name, layout.family, escape(layout.about), known)
+    return table
+
+
+def fitting(made: Converted, checkpoint: Path, options: Options) -> dict[str, Any] | None:
+    """Lines of a config that loads `checkpoint`, where ours are made for its family.
+
+    Raises:
+        LayoutError: no ViT has exactly these weights.
+    """
+    family = find(made.source).family
+    unknown = options.encodings is None and made.source.startswith(OURS)
+    if unknown or family == "twins":
+        return None
+    if family == "detr":
+        detector = dict(type="mmplugins.DETR", encoder=dict(position_encodings=made.encodings))
+        return dict(model=detector, load_from=str(checkpoint))
+    backbone = vit_config(made.state, made.encodings, options)
+    check_vit(made.state, backbone)
+    init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint))
+    return dict(model=dict(backbone=dict(_delete_=True, **backbone, init_cfg=init_cfg)))
+
+
+def known_encodings(meta: dict[str, Any]) -> list[dict] | None:
+    """What a file that we wrote says of its encodings; safetensors says it as text."""
+    known = meta.get("position_encodings")
+    return json.loads(known) if isinstance(known, str) else known
+
+
+def _size(state: files.State) -> str:
+    count = sum(tensor.numel() for tensor in state.values())
+    return f"{len(state)} tensors of {count:,} numbers"
+
+
+def _by_reason(left: dict[str, str]) -> dict[str, str]:
+    """Few names, or their number, by why they were left."""
+    counts = Counter(left.values())
+    return {
+        why: ", ".join(name for name, reason in left.items() if reason == why)
+        if count <= 4
+        else f"{count} tensors"
+        for why, count in counts.items()
+    }
