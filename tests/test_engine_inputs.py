@@ -9,6 +9,7 @@ import torch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.registry import MODELS
+from tool_runs import needs_mmpretrain
 
 from mmplugins.engine.inputs import InputError, check_data, check_file, check_model
 
@@ -158,6 +159,44 @@ def test_classes_of_the_dataset_type(root: Path) -> None:
 def test_file_in_another_form(root: Path, text: str) -> None:
     (root / "annotations.json").write_text(text)
     check(config(root), f"dataset.ann_file: `{root}/annotations.json` is not in COCO form")
+
+
+def classification(root: Path, **dataset: object) -> Config:
+    """Two folders of classes, and a model for two; `dataset` changes the config's dataset."""
+    for name in ("cat", "dog"):
+        (root / "images" / name).mkdir(exist_ok=True)
+    dataset = {"type": "CustomDataset", "data_prefix": "images", **dataset, "data_root": str(root)}
+    return Config(
+        dict(
+            default_scope="mmpretrain",
+            model=dict(head=dict(num_classes=2)),
+            train_dataloader=dict(dataset=dataset),
+        )
+    )
+
+
+@needs_mmpretrain
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        (dict(type="ImageNet"), "2 folders, one for each class, but its dataset has 1000 classes"),
+        (dict(metainfo=dict(classes=["cat"])), "but its dataset has 1 classes. For classes of"),
+        (dict(data_prefix=dict(img_path="imgs")), "data_prefix.img_path: `"),
+        (dict(data_prefix="imgs"), "data_prefix: `"),
+    ],
+)
+def test_folders_of_classes_that_do_not_fit(root: Path, dataset: dict, said: str) -> None:
+    check(classification(root, **dataset), said)
+
+
+@needs_mmpretrain
+def test_folders_of_classes_and_the_head(root: Path) -> None:
+    cfg = classification(root, metainfo=dict(classes=["cat", "dog"]))
+    check_data(cfg, ["train"])
+    cfg.model.head.num_classes = 3
+    check(cfg, f"`{root}/images` holds 2 folders, one for each class, but model.head.num_classes")
+    check_data(classification(root, ann_file="annotations.json"), ["train"])
+    check_data(classification(root, with_label=False, type="ImageNet"), ["train"])
 
 
 def test_check_file(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
 """What the options of the tools do to a config."""
 
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from tool_runs import needs_mmpretrain
 
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import (
@@ -88,6 +90,18 @@ def test_detections_are_dumped_beside_the_metrics(file: Path) -> None:
     assert testing(file, "--out", "a.pkl").test_evaluator == [dict(type="Score"), dump]
 
 
+@needs_mmpretrain
+def test_classes_are_dumped_beside_the_metrics_and_painted(file: Path) -> None:
+    write(file.parent, scope="mmpretrain")
+    cfg = testing(file, "--out", "a.pkl", "--show-dir", "painted")
+    dump = dict(type="DumpResults", out_file_path="a.pkl")
+    assert cfg.test_evaluator == [dict(type="Score"), dump]
+    hook = dict(type="DetVisualizationHook", enable=True, interval=1, out_dir="painted")
+    assert cfg.default_hooks.visualization == hook
+    with pytest.raises(InputError, match="--out of a classifier is a"):
+        testing(file, "--out", "a.txt")
+
+
 def test_labels_are_kept_by_the_metric(file: Path) -> None:
     write(file.parent, scope="mmseg")
     kept = [dict(type="Score", output_dir="labels", keep_results=True)]
@@ -118,7 +132,17 @@ def test_tta_wraps_the_model(file: Path) -> None:
 
 def test_scope_is_needed(file: Path) -> None:
     write(file.parent, scope="")
-    with pytest.raises(InputError, match=r"does not say its default_scope: 'mmdet' or 'mmseg'"):
+    with pytest.raises(InputError, match=r"default_scope: 'mmdet' or 'mmseg' or 'mmpretrain'$"):
+        load_config(training_parser().parse_args([str(file)]))
+
+
+def test_host_must_be_installed(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(file.parent, scope="mmpretrain")
+    monkeypatch.setitem(sys.modules, "mmpretrain", None)  # as if it were not
+    said = (
+        r"leaf\.py needs mmpretrain, which is not installed: pip install 'mmplugins\[pretrain\]'$"
+    )
+    with pytest.raises(InputError, match=said):
         load_config(training_parser().parse_args([str(file)]))
 
 

@@ -13,15 +13,28 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.fileio import load
-from tool_runs import DETECTION, ROOT, SEGMENTATION, Run, run_tool, scores, start_tool
+from tool_runs import (
+    CLASSIFICATION,
+    DETECTION,
+    ROOT,
+    SEGMENTATION,
+    Run,
+    needs_mmpretrain,
+    run_tool,
+    scores,
+    start_tool,
+)
 
+from mmplugins.datasets.crops import CropOptions, make_crops
 from mmplugins.datasets.generate import BenchmarkOptions, make_benchmark
 
 # Which checkpoint a run ends with, which it is killed after, and the iteration that kills it.
 CASES = {
     "mask_rcnn": (DETECTION, "epoch_2.pth", "epoch_1.pth", 5),
     "upernet": (SEGMENTATION, "iter_6.pth", "iter_3.pth", 4),
+    "pretrain": (CLASSIFICATION, "epoch_2.pth", "epoch_1.pth", 5),
 }
+PRETRAIN = pytest.param("pretrain", marks=needs_mmpretrain)
 KILL = "default_hooks.kill.type=DieHook", "custom_imports.imports=[mmplugins,tool_runs]"
 
 
@@ -30,6 +43,7 @@ def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Eight training scenes, and the environment that leads to them."""
     folder = tmp_path_factory.mktemp("tools")
     make_benchmark(folder / "data", BenchmarkOptions(train=8, val=4))
+    make_crops(folder / "data" / "classification", CropOptions(train=2, val=1))
     (folder / "logs").mkdir()
     for name, (text, *_) in CASES.items():
         (folder / f"{name}.py").write_text(text)
@@ -70,7 +84,7 @@ def equal(ours: object, theirs: object) -> bool:
 
 
 @pytest.mark.family
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ["mask_rcnn", "upernet", PRETRAIN])
 def test_killed_run_resumes_to_the_same_weights(
     name: str, trained: Callable[[str], Path], environ: dict[str, str]
 ) -> None:
@@ -166,6 +180,22 @@ def test_detections_are_kept_and_painted(
     assert len(list((work_dir / "painted").iterdir())) == 4
 
 
+@needs_mmpretrain
+def test_classes_are_kept_and_painted(
+    trained: Callable[[str], Path], environ: dict[str, str]
+) -> None:
+    work_dir = trained("pretrain")
+    out = work_dir / "classes.pkl"
+    command = work_dir.with_name("pretrain.py"), work_dir / "epoch_2.pth", "--work-dir", work_dir
+    before = scores(work_dir)
+    options = "--out", out, "--show-dir", work_dir / "painted"
+    run = run_tool("test.py", *command, *options, environ=environ)
+    assert run.code == 0, run.said
+    assert scores(work_dir) == before
+    assert [tuple(image["pred_score"].shape) for image in load(out)] == [(8,)] * 8
+    assert len(list((work_dir / "painted").iterdir())) == 8
+
+
 def test_labels_of_augmented_tests_are_kept_and_painted(
     trained: Callable[[str], Path], environ: dict[str, str]
 ) -> None:
@@ -225,11 +255,20 @@ def test_missing_data_names_key_path_and_variable(environ: dict[str, str]) -> No
 
 
 @pytest.mark.family
-@pytest.mark.parametrize(("name", "host"), [("mask_rcnn", "mmdet"), ("upernet", "mmseg")])
+@pytest.mark.parametrize(
+    ("name", "host"),
+    [
+        ("mask_rcnn", "mmdet"),
+        ("upernet", "mmseg"),
+        pytest.param("pretrain", "mmpretrain", marks=needs_mmpretrain),
+    ],
+)
 def test_hosts_own_script_trains_a_leaf(name: str, host: str, environ: dict[str, str]) -> None:
     tool = Path(importlib.util.find_spec(host).origin).with_name(".mim") / "tools" / "train.py"
+    if not tool.is_file():
+        pytest.skip(f"this {host} was installed without its tools")
     work_dir = Path(environ["RUNS"], host)
-    short = "train_cfg.max_epochs=1" if host == "mmdet" else "train_cfg.max_iters=3"
+    short = "train_cfg.max_iters=3" if host == "mmseg" else "train_cfg.max_epochs=1"
     done = script(
         *(tool, work_dir.with_name(f"{name}.py"), "--work-dir", work_dir, "--cfg-options", short),
         environ=environ,

@@ -7,15 +7,19 @@ import runpy
 import signal
 import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import mmengine.config.config
+import pytest
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mmplugins.models", "mmdet.models", "mmseg.models"])
+PROCESSES.set_forkserver_preload(
+    ["mmplugins.models", "mmdet.models", "mmseg.models"]
+)
 
 # Tiny models on a handful of the embedded benchmark's scenes, with every kind of randomness: order,
 # augmentation in two workers, drop path, dropout, sampled proposals.
@@ -76,6 +80,33 @@ tta_pipeline = [
 train_cfg = dict(max_iters=6, val_interval=6)
 default_hooks = dict(checkpoint=dict(interval=3))
 """
+CLASSIFICATION = f"""
+_base_ = "{ROOT}/configs/pretrain/vit-mini16-nope_1xb32-10e_synthetic-64x96.py"
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dims=16, depth=2, num_heads=2), out_indices=(1,), drop_path_rate=0.5,
+        position_encodings={EVERY_ENCODING},
+    ),
+    head=dict(in_channels=16),
+    train_cfg=dict(augments=[dict(type="Mixup", alpha=0.8), dict(type="CutMix", alpha=1.0)]),
+)
+train_pipeline = [
+    dict(type="SeedSample"),
+    dict(type="LoadImageFromFile"),
+    dict(type="RandomResizedCrop", scale=(96, 64)),
+    dict(type="RandAugment", policies="timm_increasing", num_policies=2, magnitude_level=9),
+    dict(type="RandomErasing", erase_prob=0.5, mode="rand"),
+    dict(type="PackInputs"),
+]
+train_dataloader = dict(batch_size=4, num_workers=2, dataset=dict(pipeline=train_pipeline))
+train_cfg = dict(max_epochs=2, val_interval=2)
+default_hooks = dict(checkpoint=dict(interval=1))
+"""
+
+needs_mmpretrain = pytest.mark.skipif(
+    find_spec("mmpretrain") is None,
+    reason="mmpretrain is not installed: pip install 'mmplugins[pretrain]'",
+)
 
 
 @HOOKS.register_module()

@@ -28,7 +28,7 @@ def check_file(path: str, what: str) -> None:
 
 
 def check_data(cfg: Config, phases: Sequence[str]) -> None:
-    """Check the data of `phases`, of train, val and test: roots, files, categories.
+    """Check the data of `phases`, of train, val and test: roots, files, categories, classes.
 
     Raises:
         InputError: naming the config key, the file and what it should be.
@@ -45,6 +45,9 @@ def check_data(cfg: Config, phases: Sequence[str]) -> None:
                 kind = _kind(dataset, cfg)
                 if hasattr(kind, "COCOAPI"):
                     check_categories(path, place, chosen, kind.METAINFO.get("classes"))
+            if folder := _class_folder(dataset, paths, cfg):
+                known = chosen or _kind(dataset, cfg).METAINFO.get("classes")
+                check_folders(folder, place, known, _outputs(cfg))
         evaluators = cfg.get(f"{phase}_evaluator") or []
         for evaluator in evaluators if isinstance(evaluators, list) else [evaluators]:
             paths = dict(_paths(dict(ann_file=evaluator.get("ann_file"))))
@@ -115,6 +118,46 @@ def check_categories(
             )
 
 
+def check_folders(
+    folder: Path, place: str, classes: Sequence[str] | None, outputs: int | None
+) -> None:
+    """Refuse images in ImageNet's form, a folder for each class, if there are more or fewer.
+
+    Args:
+        folder: what holds the folders.
+        place: config key of the dataset.
+        classes: names that the config or the dataset's type gives to the classes.
+        outputs: classes that the model tells apart.
+
+    Raises:
+        InputError: naming the folder, and both numbers.
+    """
+    found = sum(entry.is_dir() for entry in folder.iterdir())
+    said = f"{place}: `{folder}` holds {found} folders, one for each class, but"
+    if classes and len(classes) != found:
+        raise InputError(
+            f"{said} its dataset has {len(classes)} classes. For classes of your own, set type to "
+            "CustomDataset, metainfo.classes to their names or to nothing, and model.head and "
+            "model.data_preprocessor.num_classes to their number"
+        )
+    if outputs and outputs != found:
+        raise InputError(f"{said} model.head.num_classes is {outputs}")
+
+
+def _class_folder(dataset: dict, paths: dict[str, Path], cfg: Config) -> Path | None:
+    """Where mmpretrain's datasets without annotations look for a folder of each class."""
+    if "ann_file" in paths or not dataset.get("with_label", True):
+        return None
+    folder = paths.get("data_prefix.img_path", paths.get("data_prefix"))
+    return folder if folder and hasattr(_kind(dataset, cfg), "_find_samples") else None
+
+
+def _outputs(cfg: Config) -> int | None:
+    """The number of classes of a classifier's one head."""
+    head = (cfg.get("model") or {}).get("head")
+    return head.get("num_classes") if isinstance(head, dict) else None
+
+
 def _datasets(cfg: dict | None, key: str) -> Iterator[tuple[str, dict]]:
     """The datasets in a loader's or a wrapper's config, with their keys."""
     if not cfg:
@@ -136,7 +179,10 @@ def _paths(dataset: dict) -> Iterator[tuple[str, Path]]:
     if root:
         yield "data_root", Path(root)
     prefixes = dataset.get("data_prefix") or {}
-    places = {f"data_prefix.{name}": prefix for name, prefix in prefixes.items()}
+    if isinstance(prefixes, str):
+        places = {"data_prefix": prefixes}
+    else:
+        places = {f"data_prefix.{name}": prefix for name, prefix in prefixes.items()}
     for name, path in {"ann_file": dataset.get("ann_file"), **places}.items():
         if path and _is_local(path):
             yield name, Path(root) / path  # an absolute path leaves the root out, as in the hosts

@@ -13,6 +13,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.runner import Runner
 
 from mmplugins.compat import allow_mmseg_bases, secure_checkpoints
+from mmplugins.engine.hosts import check_host, keep, paint
 from mmplugins.engine.inputs import InputError, check_data, check_file, check_model
 from mmplugins.engine.runner import StrictRunner
 
@@ -37,8 +38,8 @@ def main_test(argv: Sequence[str] | None = None) -> None:
 
 
 def training_parser() -> argparse.ArgumentParser:
-    """The options of both hosts' train.py, and our own two about checkpoints."""
-    parser = _parser("Train a detector or segmentor of any OpenMMLab config.")
+    """The options of the hosts' train.py, and our own two about checkpoints."""
+    parser = _parser("Train a detector, segmentor or classifier of any OpenMMLab config.")
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument(
         "--auto-scale-lr", action="store_true", help="scale the learning rate to the batch size"
@@ -58,11 +59,13 @@ def training_parser() -> argparse.ArgumentParser:
 
 
 def testing_parser() -> argparse.ArgumentParser:
-    """The options of both hosts' test.py."""
+    """The options of the hosts' test.py."""
     parser = _parser("Test and score a checkpoint of any OpenMMLab config.")
     parser.add_argument("checkpoint", help="checkpoint file")
     parser.add_argument(
-        "--out", help="keep predictions: a .pkl file for mmdet, a folder of label images for mmseg"
+        "--out",
+        help="keep predictions: a .pkl file for mmdet and mmpretrain, a folder of label images "
+        "for mmseg",
     )
     parser.add_argument("--show", action="store_true", help="show predictions in a window")
     parser.add_argument(
@@ -102,14 +105,14 @@ def configure_testing(args: argparse.Namespace) -> Config:
     cfg = load_config(args)
     cfg.load_from = args.checkpoint
     if args.show or args.show_dir:
-        _paint(cfg, args)
+        paint(cfg, args)
     if args.tta:
         if "tta_model" not in cfg or "tta_pipeline" not in cfg:
             raise InputError(f"--tta needs tta_model and tta_pipeline in {args.config}")
         cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
         cfg.test_dataloader.dataset.pipeline = cfg.tta_pipeline
     if args.out:
-        _keep(cfg, args.out)
+        keep(cfg, args.out)
     if _is_first():
         check_file(args.checkpoint, "checkpoint")
         check_data(cfg, ["test"])
@@ -132,8 +135,7 @@ def read_config(path: str, options: dict | None = None) -> Config:
     allow_mmseg_bases()
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(options or {})
-    if not cfg.get("default_scope"):
-        raise InputError(f"{path} does not say its default_scope: 'mmdet' or 'mmseg'")
+    check_host(cfg.get("default_scope"), path)
     return cfg
 
 
@@ -205,29 +207,3 @@ def _is_first() -> bool:
     """Whether this process, the first of torchrun's, MPI's or Slurm's, checks and speaks."""
     ranks = map(os.environ.get, ("RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID"))
     return next(filter(None, ranks), "0") == "0"
-
-
-def _paint(cfg: Config, args: argparse.Namespace) -> None:
-    hook = cfg.default_hooks.get("visualization")
-    if hook is None:
-        raise InputError(f"--show and --show-dir need default_hooks.visualization in {args.config}")
-    hook.update(draw=True, interval=1)
-    if args.show:
-        hook.update(show=True, wait_time=args.wait_time)
-    if args.show_dir and cfg.default_scope == "mmseg":
-        cfg.visualizer.save_dir = args.show_dir
-    elif args.show_dir:
-        hook.test_out_dir = args.show_dir
-
-
-def _keep(cfg: Config, out: str) -> None:
-    """As the hosts: a dump beside the metrics for mmdet, label images by the metric for mmseg."""
-    metrics = cfg.test_evaluator
-    metrics = metrics if isinstance(metrics, list) else [metrics]
-    if cfg.default_scope == "mmseg":
-        metrics[0].update(output_dir=out, keep_results=True)
-    elif not out.endswith((".pkl", ".pickle")):
-        raise InputError(f"--out of a detector is a .pkl file, not `{out}`")
-    else:
-        metrics = [*metrics, dict(type="DumpDetResults", out_file_path=out)]
-    cfg.test_evaluator = metrics
