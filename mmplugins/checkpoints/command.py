@@ -71,10 +71,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             position_encodings=made.encodings,
             mmplugins=mmplugins.__version__,
         )
-        try:
-            files.write(target, made.state, meta=meta, entry=find(args.to).entry)
-        except (OSError, RuntimeError) as error:  # torch's writer tells a full disk so
-            raise InputError(f"could not write `{target}`: {error}") from error
+        files.write(target, made.state, meta=meta, entry=find(args.to).entry)
         told = f"{made.source}, entry `{weights.entry}`" if weights.entry else made.source
         console.print(f"read     {escape(args.src)}: {told}, {_size(weights.state)}")
         for why, names in _by_reason(made.left).items():

@@ -27,7 +27,7 @@ def convert(
         LayoutError: weights that are not in the layout `source`, that have no place in the layout
             `to`, or two layouts that have nothing to do with each other.
     """
-    options = options or Options()
+    options, target = options or Options(), find(to)
     whole = bare(state)
     origin, prefix, state = _placed(whole, find(source) if source else None)
     moves = Moves(state)
@@ -38,7 +38,6 @@ def convert(
         likely = [layout.name for layout in _alike(state) if layout != origin]
         hint = f". It looks like {' or '.join(likely)}" if likely else ""
         raise LayoutError(f"not in the layout {origin.name}: {error}{hint}") from error
-    target = find(to)
     if to != OURS and target.family != origin.family:
         raise LayoutError(f"{origin.name} is of {origin.family}, {to} of {target.family} models")
     outside = {name: f"is not under {prefix}" for name in whole if not name.startswith(prefix)}

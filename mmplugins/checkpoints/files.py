@@ -79,17 +79,19 @@ def write(path: Path, state: State, *, meta: Mapping[str, Any], entry: str = "st
         entry: where readers will look for the weights.
 
     Raises:
-        InputError: a name with another suffix.
-        OSError: nothing was written.
+        InputError: a name with another suffix, or it could not be written.
     """
     check_suffix(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole(path) as part:
-        if path.suffix == ".safetensors":
-            texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in meta.items()}
-            save_file(state, part, texts)
-        else:
-            torch.save({entry: state, "meta": dict(meta)}, part)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as part:
+            if path.suffix == ".safetensors":
+                texts = {n: v if isinstance(v, str) else json.dumps(v) for n, v in meta.items()}
+                save_file(state, part, texts)
+            else:
+                torch.save({entry: state, "meta": dict(meta)}, part)
+    except (OSError, RuntimeError, SafetensorError) as error:  # how the writers tell a full disk
+        raise InputError(f"could not write `{path}`: {error}") from error
 
 
 def check_suffix(path: Path) -> None:

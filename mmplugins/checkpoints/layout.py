@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mmplugins.checkpoints.moves import Moves, State
+from mmplugins.checkpoints.moves import LayoutError, Moves, State
 
 Family = Literal["vit", "detr", "twins"]
 
@@ -19,6 +19,7 @@ class Options:
         cls_token: False leaves the class token, and all tokens like it, behind.
         method: of iRPE, where its tables do not tell: euclidean or quantisation.
         ratio: of iRPE, where it is not the published one for that number of buckets.
+        classes: of a detector; checked, and 91 keeps the rows that COCO's ids leave unused.
         operand: of SaPE2, which the authors' code has changed without renaming.
         encodings: configs of the encodings in the weights to be written; None: not known.
     """
@@ -28,6 +29,7 @@ class Options:
     cls_token: bool = True
     method: Literal["euclidean", "quantisation"] | None = None
     ratio: float | None = None
+    classes: int | None = None
     operand: Literal["k", "q"] = "k"
     encodings: Sequence[dict] | None = None
 
@@ -35,11 +37,11 @@ class Options:
         """`num_heads`, or as many as have 64 dimensions.
 
         Raises:
-            ValueError: which option to name.
+            LayoutError: which option to name.
         """
         heads = self.num_heads or max(embed_dims // 64, 1)
         if embed_dims % heads:
-            raise ValueError(f"{embed_dims} dimensions do not make {heads} heads: give --num-heads")
+            raise LayoutError(f"{embed_dims} dimensions do not make {heads} heads: give --num-heads")
         return heads
 
 
@@ -84,3 +86,24 @@ class Converted:
     state: State
     encodings: list[dict] = field(default_factory=list)
     left: dict[str, str] = field(default_factory=dict)
+
+
+def expressible(options: Options, kind: str, **able: tuple) -> dict | None:
+    """The config of the encoding `kind` that is to be written, if it is known.
+
+    Args:
+        options: `encodings` is read.
+        kind: a type.
+        able: values of the encoding's options that the layout can express, our default first.
+
+    Raises:
+        LayoutError: an option with another value.
+    """
+    for encoding in options.encodings or ():
+        if encoding["type"] == kind:
+            for name, values in able.items():
+                if encoding.get(name, values[0]) not in values:
+                    can = " or ".join(map(repr, values))
+                    raise LayoutError(f"{kind} there has {name}={can}, not {encoding[name]!r}")
+            return encoding
+    return None
