@@ -80,6 +80,12 @@ class Moves:
         if not optional:
             self._missing += _gaps(found)
 
+    def depth(self, name: str) -> int:
+        """How many layers there are, by the numbers {i} of names like `name`."""
+        pattern = re.compile(_pattern(name))
+        numbers = [int(match["i"]) for name in self.rest if (match := pattern.fullmatch(name))]
+        return max(numbers, default=-1) + 1
+
     def leave(self, patterns: Iterable[str], why: str) -> None:
         """Leave what matches any of `patterns` (as in `rename`) behind, and remember `why`."""
         for pattern in patterns:
