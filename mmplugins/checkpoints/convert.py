@@ -3,12 +3,13 @@
 import difflib
 from dataclasses import replace
 
-from mmplugins.checkpoints import ours, timm
+from mmplugins.checkpoints import cope_vit, detr, irpe, openmmlab, ours, rope_vit, timm, twins
 from mmplugins.checkpoints.layout import Converted, Layout, Options
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
 from mmplugins.checkpoints.wrappers import bare, parts
 
-LAYOUTS = {layout.name: layout for module in (ours, timm) for layout in module.LAYOUTS}
+SOURCES = (ours, timm, irpe, rope_vit, cope_vit, openmmlab, detr, twins)
+LAYOUTS = {layout.name: layout for source in SOURCES for layout in source.LAYOUTS}
 OURS = "mmplugins"
 
 

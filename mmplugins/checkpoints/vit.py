@@ -14,15 +14,15 @@ APE = dict(type="LearnedAPE")
 HEAD = "the classification head"
 # timm's names, which are ours: https://github.com/huggingface/pytorch-image-models
 EMBED = "patch_embed.proj.{wb}"
+QKV, QKV_BIAS = "blocks.{i}.attn.qkv.weight", "blocks.{i}.attn.qkv.bias"
 BLOCK = (
     "blocks.{i}.norm1.{wb}",
-    "blocks.{i}.attn.qkv.weight",
+    QKV,
     "blocks.{i}.attn.proj.{wb}",
     "blocks.{i}.norm2.{wb}",
     "blocks.{i}.mlp.fc1.{wb}",
     "blocks.{i}.mlp.fc2.{wb}",
 )
-QKV_BIAS = "blocks.{i}.attn.qkv.bias"
 SCALES = ("blocks.{i}.ls1.gamma", "blocks.{i}.ls2.gamma")
 NORM = "norm.{wb}"
 
@@ -32,13 +32,13 @@ def move_trunk(moves: Moves, *, scales: Sequence[str] = SCALES, back: bool = Fal
 
     Args:
         moves: from a layout to ours, or `back`.
-        scales: what the layout calls the factors of LayerScale.
+        scales: what the layout calls the factors of LayerScale; none if it has none.
         back: from ours to the layout.
     """
     moves.rename([(EMBED, EMBED)])
     moves.rename([(name, name) for name in BLOCK])
     moves.rename([(QKV_BIAS, QKV_BIAS)], optional=True)
-    moves.rename(list(zip(scales, SCALES, strict=True)), back=back, optional=True)
+    moves.rename(list(zip(scales, SCALES, strict=False)), back=back, optional=True)
     # Models that pool before the last norm have it in their head: maps are not normalised.
     pooled = not back and moves.take("fc_norm.weight") is not None
     if pooled:
@@ -118,10 +118,43 @@ def write_tokens(
         shares = added.split([token.shape[1] for token in tokens], dim=1)
         tokens = [token + share for token, share in zip(tokens, shares, strict=True)]
     for name, token in zip(names, tokens, strict=False):
+        if name == "dist_token" and token.shape[1] > 1:
+            raise LayoutError(f"{token.shape[1]} registers, where there is one distillation token")
         moves.put(name, token)
     if table is not None:
         flat = table.flatten(1, 2)
         moves.put(pos_embed, flat if front is None else torch.cat([kept, flat], dim=1))
+
+
+def need_class_token(moves: Moves) -> None:
+    """Before `write_tokens`, where every model of the layout has a class token.
+
+    Raises:
+        LayoutError: there is none.
+    """
+    if "cls_token" not in moves.rest:
+        raise LayoutError("missing: cls_token, which every model there has")
+
+
+def need_table(moves: Moves, options: Options) -> None:
+    """Before `write_tokens`, where every model of the layout has a table: else one of zeros.
+
+    Raises:
+        LayoutError: there is none, and `options` do not tell its size.
+    """
+    weight = moves.rest.get("patch_embed.proj.weight")
+    if TABLE in moves.rest or weight is None:
+        return
+    if options.grid is None:
+        raise LayoutError(
+            "every model there has a table of positions: give the training grid, "
+            "--grid HEIGHT WIDTH in patches, for one of zeros"
+        )
+    tokens = [moves.rest[name] for name in ("cls_token", "reg_token") if name in moves.rest]
+    prefix = sum(token.shape[1] for token in tokens)
+    moves.rest[TABLE] = weight.new_zeros(1, *options.grid, len(weight))
+    if prefix:
+        moves.rest[PREFIX_TABLE] = weight.new_zeros(1, prefix, len(weight))
 
 
 def _grid_of(
