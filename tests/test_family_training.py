@@ -10,6 +10,7 @@ from mmengine.model import BaseModel
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from mmengine.structures import InstanceData, PixelData
+from tool_runs import needs_mmpretrain
 
 pytestmark = pytest.mark.family
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -66,6 +67,15 @@ def segmentation_batch() -> dict:
     }
 
 
+def classification_batch() -> dict:
+    from mmpretrain.structures import DataSample
+
+    return {
+        "inputs": list(torch.randint(0, 256, (2, 3, 96, 128), dtype=torch.uint8)),
+        "data_samples": [DataSample().set_gt_label(label) for label in (0, 3)],
+    }
+
+
 @pytest.mark.parametrize(
     ("pattern", "batch"),
     [
@@ -73,6 +83,12 @@ def segmentation_batch() -> dict:
         pytest.param("detr/*-irpe-k_*.py", detection_batch, id="detr"),
         pytest.param("conditional_detr/*-sape2_*.py", detection_batch, id="conditional_detr"),
         pytest.param("upernet/*-t16-sape2_*camvid*.py", segmentation_batch, id="upernet"),
+        pytest.param(
+            "pretrain/*-mini16-sape2_*.py",
+            classification_batch,
+            id="pretrain",
+            marks=needs_mmpretrain,
+        ),
     ],
 )
 def test_one_step_moves_every_position_parameter(pattern: str, batch: Callable[[], dict]) -> None:

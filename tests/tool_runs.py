@@ -17,9 +17,7 @@ from mmengine.registry import HOOKS
 
 ROOT = Path(__file__).parents[1]
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(
-    ["mmplugins.models", "mmdet.models", "mmseg.models"]
-)
+PROCESSES.set_forkserver_preload(["mmplugins.models", "mmdet.models", "mmseg.models"])
 
 # Tiny models on a handful of the embedded benchmark's scenes, with every kind of randomness: order,
 # augmentation in two workers, drop path, dropout, sampled proposals.
