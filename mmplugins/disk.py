@@ -1,5 +1,6 @@
 """Files that are there whole or not at all."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,14 @@ def write(file: Path, content: bytes) -> None:
     """All of it under its name, or nothing."""
     with whole(file) as part:
         part.write_bytes(content)
+
+
+def file_hash(path: str) -> str | None:
+    """SHA-256 of a file, read in pieces; None for a URL."""
+    if "://" in path:
+        return None
+    digest = hashlib.sha256()
+    with Path(path).expanduser().open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

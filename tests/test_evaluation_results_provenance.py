@@ -11,10 +11,10 @@ from evaluation_results import BOOTSTRAP, IMAGES, PLAN
 from mmengine.config import Config
 
 import mmplugins
+from mmplugins.disk import file_hash
 from mmplugins.evaluation.results.provenance import (
     config_hash,
     encodings,
-    file_hash,
     origin,
     protocol,
     versions,

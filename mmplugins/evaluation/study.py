@@ -12,6 +12,7 @@ from mmengine import dist
 from mmengine.config import Config
 from torch import Tensor, nn
 
+from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
 from mmplugins.evaluation.inference.cache import KEY, read_key
 from mmplugins.evaluation.inference.calibration import MEAN, calibrate
@@ -22,7 +23,7 @@ from mmplugins.evaluation.inference.pictures import Pictures
 from mmplugins.evaluation.inference.subset import subset
 from mmplugins.evaluation.outcome import Rival
 from mmplugins.evaluation.progress import Bars
-from mmplugins.evaluation.results.provenance import config_hash, file_hash
+from mmplugins.evaluation.results.provenance import config_hash
 from mmplugins.evaluation.runs import CALIBRATION, Run, RunKey
 from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.visualise.look import build_model

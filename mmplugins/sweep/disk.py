@@ -20,9 +20,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mmplugins.disk import write
+from mmplugins.disk import file_hash, write
 from mmplugins.engine.inputs import InputError
-from mmplugins.evaluation.results.provenance import file_hash
 from mmplugins.sweep.jobs import LAST, Job
 
 # The shell outlives a SIGTERM, so that whoever waits for it has waited for its tool.

@@ -11,6 +11,7 @@ from typing import NoReturn
 import torch
 from mmengine import dist
 
+from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError, check_data, check_file
 from mmplugins.engine.launch import add_model_options, read_config
 from mmplugins.evaluation.inference.passes import join
@@ -30,7 +31,7 @@ from mmplugins.evaluation.progress import Bars
 from mmplugins.evaluation.results.comparison import compare, noise
 from mmplugins.evaluation.results.files import read_results
 from mmplugins.evaluation.results.options import grid_options
-from mmplugins.evaluation.results.provenance import file_hash, origin
+from mmplugins.evaluation.results.provenance import origin
 from mmplugins.evaluation.results.training import sizes_of, training
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 from mmplugins.evaluation.study import AGAIN, Protocol, Recipe

@@ -17,6 +17,7 @@ from mmengine.config import Config
 
 import mmplugins
 from mmplugins.compat.family import DISTRIBUTIONS, owners
+from mmplugins.disk import file_hash
 from mmplugins.evaluation.sizes import AnyPlan
 from mmplugins.evaluation.statistics.resampling import Bootstrap
 
@@ -79,17 +80,6 @@ def config_hash(cfg: Config) -> str:
     """SHA-256 of the resolved config, which neither order nor formatting changes."""
     text = json.dumps(_plain(cfg.to_dict()), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def file_hash(path: str) -> str | None:
-    """SHA-256 of a file, read in pieces; None for a URL."""
-    if "://" in path:
-        return None
-    digest = hashlib.sha256()
-    with Path(path).expanduser().open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def encodings(cfg: Any, place: str = "model") -> Iterator[tuple[str, list]]:
