@@ -128,9 +128,9 @@ def _move_resnet(moves: Moves, *, back: bool = False) -> None:
     first, second, third = (normed(f"{block}.conv{n}", f"{block}.bn{n}") for n in (1, 2, 3))
     shortcut = normed(f"{block}.downsample.0", f"{block}.downsample.1")
     moves.rename(normed("conv1", "bn1"), back=back)
-    moves.rename([*first, *second, *(third if moves.depth(third[0][back]) else ())], back=back)
-    if moves.depth(shortcut[0][back]):
-        moves.rename(shortcut, back=back)
+    deep = moves.depth(third[0][back]) > 0
+    moves.rename([*first, *second, *(third if deep else ())], back=back)
+    moves.rename_if_any(shortcut, back=back)
 
 
 def _our_rows(rows: Tensor, *, classes: int | None) -> Tensor:

@@ -60,7 +60,7 @@ def _is_vit(state: State) -> bool:
 
 def _is_dinov2(state: State) -> bool:
     """Its own names, or LayerScale beside a mask token."""
-    chunked = "blocks.0.0.attn.qkv.weight" in state
+    chunked = {"patch_embed.proj.weight", "blocks.0.0.attn.qkv.weight"} <= state.keys()
     scaled = {"mask_token", "blocks.0.ls1.gamma"} <= state.keys()
     return chunked or "register_tokens" in state or scaled
 

@@ -6,10 +6,10 @@
     twins-mmseg       a backbone; q and kv of global attention are one projection there
 
 Not in the weights, and different by default: models are built with qkv_bias=True, which OpenMMLab's
-two are not unless told; here biases that a model does without are zero. The norms of blocks, and
-of stages, have eps=1e-6 in the authors' models, where OpenMMLab's mostly have 1e-5; those of patch
-embeddings and of reduced keys have 1e-5 everywhere but in mmseg, where `norm_cfg` reaches the
-former, and nothing but 1e-5 the blocks.
+two are not unless told; here biases that a model does without become zero. In the authors' models
+norms of patch embeddings and of reduced keys have eps=1e-5, all others 1e-6. OpenMMLab's have 1e-5
+unless `norm_cfg` says otherwise: in mmpretrain to all but patch embeddings, in mmseg to patch
+embeddings and stages, and to blocks never.
 
 https://github.com/Meituan-AutoML/Twins, https://github.com/huggingface/pytorch-image-models,
 https://github.com/open-mmlab/mmpretrain, https://github.com/open-mmlab/mmsegmentation
@@ -76,15 +76,15 @@ def _move_stages(moves: Moves, old: Dialect, new: Dialect) -> None:
     for i in range(_stages(moves, old)):
         at, to = (dialect.block.replace("{i}", str(i)) for dialect in (old, new))
         depth = moves.depth(at.replace("{j}", "{i}") + ".norm1.weight")
-        reduced = any(f"{at.format(j=j)}.attn.sr.weight" in moves.rest for j in range(depth))
-        for j in range(max(depth, 1)):
-            attention = f"{at.format(j=j)}.attn", f"{to.format(j=j)}.attn"
-            if f"{attention[0]}.qkv.weight" in moves.rest:
-                _move_named(moves, *attention, ("qkv", "proj"))
+        blocks = [(f"{at.format(j=j)}.attn", f"{to.format(j=j)}.attn") for j in range(depth or 1)]
+        reduced = any(_is_there(moves, block, ("sr", "norm")) for block, _ in blocks)
+        for block in blocks:
+            if _is_there(moves, block[0], ["qkv"]):
+                _move_named(moves, *block, ("qkv", "proj"))
                 continue
-            _move_global(moves, *attention, old, new)
+            _move_global(moves, *block, old, new)
             if reduced:
-                _move_named(moves, *attention, ("sr", "norm"))
+                _move_named(moves, *block, ("sr", "norm"))
     patch_norm = "patch_embeds.{i}.norm.{wb}"
     moves.rename([(old.peg, new.peg), (old.patch, new.patch), (patch_norm, patch_norm)])
     inner = [("norm1.{wb}",) * 2, ("norm2.{wb}",) * 2, *zip(old.mlp, new.mlp, strict=True)]
@@ -104,6 +104,10 @@ def _with_biases(state: State) -> State:
         if weight.fullmatch(name)
     }
     return state if zeros.keys() & state.keys() else {**state, **zeros}
+
+
+def _is_there(moves: Moves, at: str, layers: Iterable[str]) -> bool:
+    return any(name.startswith(f"{at}.{layer}.") for layer in layers for name in moves.rest)
 
 
 def _move_named(moves: Moves, at: str, to: str, layers: Iterable[str]) -> None:
@@ -130,8 +134,9 @@ def _move_global(moves: Moves, at: str, to: str, old: Dialect, new: Dialect) -> 
 
 def _move_end(moves: Moves) -> None:
     """The head, and the norm before it, which a model without head may do without."""
-    headless = "head.weight" not in moves.rest
-    moves.rename([(LAST_NORM, LAST_NORM), (HEAD_NAME, HEAD_NAME)], optional=headless)
+    if any(name.startswith("head.") for name in moves.rest):
+        moves.rename([(LAST_NORM, LAST_NORM), (HEAD_NAME, HEAD_NAME)])
+    moves.rename_if_any([(LAST_NORM, LAST_NORM)])
 
 
 def _has_stage_norms(state: State) -> bool:
@@ -163,7 +168,7 @@ def _write_dense(moves: Moves, options: Options) -> None:
         )
     if not svt:
         moves.refuse("norm_list.{rest}", "PCPVT has no norm after each stage there")
-    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=not svt)
+    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
     _read(moves, options)
 
 
@@ -174,8 +179,8 @@ def _read_mmpretrain(moves: Moves, options: Options) -> list[dict]:
     if any(f"norm_after_stage{i}.weight" in moves.rest for i in range(last)):
         moves.rename([(AFTER_STAGE, STAGE_NORM)])
     else:
-        moves.rename([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], optional=True)
-    moves.rename([("head.fc.{wb}", HEAD_NAME)], optional=True)
+        moves.rename_if_any([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)])
+    moves.rename_if_any([("head.fc.{wb}", HEAD_NAME)])
     return []
 
 
@@ -186,7 +191,7 @@ def _write_mmpretrain(moves: Moves, options: Options) -> None:
         if "norm.weight" in moves.rest:
             moves.leave(["norm.{rest}", "head.{rest}"], "models with norms after stages ignore it")
         moves.rename([(AFTER_STAGE, STAGE_NORM)], back=True)
-    moves.rename([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], back=True, optional=True)
+    moves.rename_if_any([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], back=True)
     if "head.weight" in moves.rest:
         moves.moved = {f"backbone.{name}": tensor for name, tensor in moves.moved.items()}
         moves.rename([("head.fc.{wb}", HEAD_NAME)], back=True)
@@ -194,15 +199,15 @@ def _write_mmpretrain(moves: Moves, options: Options) -> None:
 
 def _read_mmseg(moves: Moves, options: Options) -> list[dict]:
     _move_stages(moves, MMSEG, TIMM)
-    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=not _has_stage_norms(moves.rest))
+    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
     # Not a parameter of its models, but published files have it.
-    moves.rename([(LAST_NORM, LAST_NORM)], optional=True)
+    moves.rename_if_any([(LAST_NORM, LAST_NORM)])
     return []
 
 
 def _write_mmseg(moves: Moves, options: Options) -> None:
     _move_stages(moves, TIMM, MMSEG)
-    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=not _has_stage_norms(moves.rest))
+    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
     moves.leave(["norm.{rest}"], "the norm before the classification head")
     moves.leave(["head.{rest}"], HEAD)
 
