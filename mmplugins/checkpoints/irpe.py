@@ -33,6 +33,8 @@ def _read(moves: Moves, options: Options) -> list[dict]:
 
 
 def _write(moves: Moves, options: Options) -> None:
+    if not any(".attn.pos.irpe." in name for name in moves.rest):
+        raise LayoutError("missing: blocks.*.attn.pos.irpe.*")
     need_class_token(moves)
     need_table(moves, options)
     write_tables(moves, THEIRS, OURS, options, depth=moves.depth(QKV), prefix=True)

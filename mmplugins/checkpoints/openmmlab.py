@@ -1,7 +1,8 @@
 """ViTs of mmpretrain and of mmseg.
 
 `mmpretrain` is written for its VisionTransformer, or with one register for its DeiT's
-DistilledVisionTransformer; read are those of its DeiT3, too.
+DistilledVisionTransformer; read are those of its DeiT3, too. (In onedl-mmpretrain 1.3.6 DeiT3 runs
+attention's norm before the MLP, too; ours runs the MLP's, with which the weights were trained.)
 `mmseg` has a class token and its row in the table even with `with_cls_token=False`, which drops
 both before the first block: leave them behind then, by --no-cls-token. Without one in our model
 they are written as zeros, for that option. Its other options must fit what was written:
