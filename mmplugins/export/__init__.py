@@ -1,0 +1,1 @@
+"""Pretrained backbones out: as weights for other projects, and as graphs."""

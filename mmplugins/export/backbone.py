@@ -1,0 +1,140 @@
+"""The backbone, and the neck behind it, out of a training's checkpoint."""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS, init_default_scope
+from torch import Tensor, nn
+
+import mmplugins
+from mmplugins.checkpoints import files
+from mmplugins.checkpoints.moves import State, some
+from mmplugins.checkpoints.wrappers import bare, within
+from mmplugins.disk import file_hash
+from mmplugins.engine.inputs import InputError
+
+Kind = Literal["saved", "last"]
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A trained backbone on its own.
+
+    Attributes:
+        name: what its files are called.
+        config: its config, as in `model.backbone`, without `init_cfg`.
+        module: the backbone, in evaluation mode, with its weights.
+        neck: the neck behind it, likewise; None if the model has none.
+        facts: where it comes from, in plain types.
+    """
+
+    name: str
+    config: dict[str, Any]
+    module: nn.Module
+    neck: nn.Module | None
+    facts: dict[str, Any]
+
+    @property
+    def state(self) -> State:
+        """Its weights."""
+        return self.module.state_dict()
+
+    @property
+    def encodings(self) -> list[dict]:
+        """Configs of its position encodings."""
+        return list(self.config.get("position_encodings", []))
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """(height, width) in patches of the training grid, if it is a ViT of ours."""
+        dims = getattr(self.module, "dims", None)
+        return dims and dims.grid
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """(height, width) in pixels of a training image; 224 where the backbone does not tell."""
+        patch = self.config.get("patch_size", 16)
+        return (224, 224) if self.grid is None else tuple(side * patch for side in self.grid)
+
+
+class WithNeck(nn.Module):
+    """A backbone and its neck as one."""
+
+    def __init__(self, backbone: nn.Module, neck: nn.Module):
+        super().__init__()
+        self.backbone, self.neck = backbone, neck
+
+    def forward(self, x: Tensor) -> Sequence[Tensor]:
+        """The maps of the neck."""
+        return self.neck(self.backbone(x))
+
+
+def load(
+    cfg: Config, checkpoint: str, *, name: str, kind: Kind = "saved", trust: bool = False
+) -> Backbone:
+    """The backbone of a config, with the weights of a checkpoint.
+
+    Args:
+        cfg: any config of mmdet, mmseg or mmpretrain with a `model.backbone`.
+        checkpoint: of its training; a file of the backbone alone does as well.
+        name: what files are called after.
+        kind: the weights under `state_dict`, which are averages if it was trained with EMAHook, or
+            those of the last iteration, which that hook keeps under `ema_state_dict`.
+        trust: run code that the checkpoint brings.
+
+    Raises:
+        InputError: no backbone in the config, or weights that are not exactly its own.
+    """
+    if "backbone" not in cfg.get("model", {}):
+        raise InputError("the config has no model.backbone")
+    weights = files.read(
+        checkpoint, trust=trust, entry="ema_state_dict" if kind == "last" else None
+    )
+    state = within(weights.state, "module.") if kind == "last" else weights.state
+    whole = any(key.startswith("backbone.") for key in state)
+    init_default_scope(cfg.default_scope)
+    module, config = _built(cfg.model.backbone)
+    _fill(module, within(state, "backbone.") if whole else bare(state), f"{checkpoint}: backbone")
+    neck = None
+    if whole and cfg.model.get("neck"):
+        neck, _ = _built(cfg.model.neck)
+        _fill(neck, within(state, "neck."), f"{checkpoint}: neck")
+    facts = {
+        "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
+        "weights": _told(kind, averaged="ema_state_dict" in weights.entries),
+        "trained": {key: weights.meta[key] for key in ("epoch", "iter") if key in weights.meta},
+        "parameters": sum(parameter.numel() for parameter in module.parameters()),
+        "mmplugins": mmplugins.__version__,
+    }
+    return Backbone(name, config, module, neck, facts)
+
+
+def _told(kind: Kind, *, averaged: bool) -> str:
+    # mmengine's EMAHook swaps: its averages are what is under state_dict.
+    return "averages of EMAHook" if averaged and kind == "saved" else "of the last iteration"
+
+
+def _built(cfg: ConfigDict) -> tuple[nn.Module, dict[str, Any]]:
+    """A module in evaluation mode, and its config in plain types, without `init_cfg`."""
+    config = cfg.to_dict()
+    config.pop("init_cfg", None)
+    return MODELS.build(deepcopy(config)).eval(), config
+
+
+def _fill(module: nn.Module, state: State, what: str) -> None:
+    """Load exactly the weights of `module`, tables of another grid stretched."""
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        wanted = module.state_dict()
+        wrong = {
+            "missing": wanted.keys() - state.keys(),
+            "not its own": state.keys() - wanted.keys(),
+        }
+        parts = [f"{why}: {some(sorted(names))}" for why, names in wrong.items() if names]
+        reason = "; ".join(parts) or str(error).splitlines()[-1].strip()
+        raise InputError(f"{what} does not fit the config; {reason}") from error

@@ -1,0 +1,206 @@
+"""A backbone comes out of its training's checkpoint whole, and every host loads it by the lines."""
+
+import json
+import re
+from hashlib import sha256
+from types import SimpleNamespace
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.model import BaseModel
+from mmengine.registry import MODELS, DefaultScope
+from mmengine.runner import Runner
+from safetensors import safe_open
+
+from mmplugins.engine.inputs import InputError
+from mmplugins.export.backbone import load
+from mmplugins.export.command import export, main
+from mmplugins.export.snippets import config_lines, timm_lines
+
+VIT = dict(
+    type="mmplugins.ViT",
+    arch=dict(embed_dims=16, depth=4, num_heads=2),
+    img_size=(24, 40),
+    patch_size=8,
+    out_indices=(3,),
+    drop_path_rate=0.1,
+)
+NECK = dict(type="mmplugins.SimpleFPN", in_channels=16, out_channels=8)
+IMAGES = torch.randn(2, 3, 24, 40, generator=torch.Generator().manual_seed(0))
+
+
+class Toy(BaseModel):
+    """A model with a backbone and a neck, trained to say nothing."""
+
+    def __init__(self, backbone, neck):
+        super().__init__()
+        self.backbone, self.neck = MODELS.build(backbone), MODELS.build(neck)
+
+    def forward(self, image, mode):
+        return {"loss": sum(out.square().mean() for out in self.neck(self.backbone(image[None])))}
+
+
+def config(encodings=(), **options):
+    backbone = dict(VIT, position_encodings=list(encodings), **options)
+    return Config(dict(default_scope="mmengine", model=dict(backbone=backbone, neck=NECK)))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Two steps by a real Runner, with averages: the model, and its checkpoint."""
+    folder = tmp_path_factory.mktemp("trained")
+    cfg = config([dict(type="LearnedAPE"), dict(type="PEG")])
+    torch.manual_seed(0)
+    runner = Runner(
+        model=Toy(cfg.model.backbone.to_dict(), dict(NECK)),
+        work_dir=str(folder),
+        train_dataloader=dict(
+            dataset=list(IMAGES), batch_size=1, sampler=dict(type="DefaultSampler", shuffle=False)
+        ),
+        train_cfg=dict(by_epoch=True, max_epochs=1),
+        optim_wrapper=dict(optimizer=dict(type="SGD", lr=0.5)),
+        custom_hooks=[dict(type="EMAHook", momentum=0.5)],
+        log_level="ERROR",
+        default_scope="mmengine",
+        experiment_name=f"toy-{folder.name}",
+    )
+    runner.train()
+    hook = next(hook for hook in runner.hooks if type(hook).__name__ == "EMAHook")
+    averages = hook.ema_model.module
+    return SimpleNamespace(
+        cfg=cfg, file=str(folder / "epoch_1.pth"), last=runner.model, averages=averages
+    )
+
+
+def made(cfg, tmp_path):
+    """A backbone of random weights, by way of a file."""
+    torch.manual_seed(1)
+    module = MODELS.build(cfg.model.backbone.to_dict())
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    torch.save(dict(state_dict=module.state_dict()), tmp_path / "weights.pth")
+    return load(cfg, str(tmp_path / "weights.pth"), name="toy")
+
+
+def test_averages_are_what_is_saved_and_the_last_weights_are_there_too(trained):
+    """The hook swaps both in the file."""
+    for kind, model in {"saved": trained.averages, "last": trained.last}.items():
+        backbone = load(trained.cfg, trained.file, name="toy", kind=kind)
+        for name, tensor in model.backbone.state_dict().items():
+            assert torch.equal(backbone.state[name], tensor), (kind, name)
+        for name, tensor in model.neck.state_dict().items():
+            assert torch.equal(backbone.neck.state_dict()[name], tensor), (kind, name)
+    saved, last = (load(trained.cfg, trained.file, name="", kind=k) for k in ("saved", "last"))
+    assert not torch.equal(saved.state["norm.bias"], last.state["norm.bias"])
+    assert saved.facts["weights"] == "averages of EMAHook"
+    assert last.facts["weights"] == "of the last iteration"
+    assert saved.facts["trained"] == {"epoch": 1, "iter": 2}
+
+
+def test_what_it_writes_names_itself_and_its_encodings(trained, tmp_path):
+    backbone = load(trained.cfg, trained.file, name="toy")
+    written, _ = export(backbone, tmp_path, ["state_dict", "safetensors"])
+    assert sorted(tmp_path.iterdir()) == sorted(written.values())
+    for file in written.values():
+        digest = sha256(file.read_bytes()).hexdigest()
+        assert file.stem == f"toy-{digest[:8]}"
+    content = torch.load(written["state_dict"], weights_only=True)
+    assert content["state_dict"].keys() == trained.last.backbone.state_dict().keys()
+    meta = content["meta"]
+    assert meta["position_encodings"] == [dict(type="LearnedAPE"), dict(type="PEG")]
+    assert tuple(meta["training_grid"]) == (3, 5)
+    with safe_open(written["safetensors"], "pt") as file:
+        assert json.loads(file.metadata()["backbone"])["img_size"] == [24, 40]
+
+
+@pytest.mark.parametrize("host", ["mmdet", "mmseg", "mmpretrain"])
+def test_the_lines_of_each_host_load_it(host, trained, tmp_path, monkeypatch):
+    pytest.importorskip(host)
+    monkeypatch.chdir(tmp_path)
+    backbone = load(trained.cfg, trained.file, name="toy")
+    written, _ = export(backbone, tmp_path, ["state_dict"])
+    lines = Config.fromstring(
+        config_lines(backbone, written["state_dict"].name, host), file_format=".py"
+    )
+    model = lines.model.to_dict()
+    del model["backbone"]["_delete_"]
+    with (
+        DefaultScope.overwrite_default_scope(host),
+        MODELS.switch_scope_and_registry(host) as hosts,
+    ):
+        if host == "mmpretrain":
+            model["head"]["num_classes"] = 7
+            whole = hosts.build(dict(type="ImageClassifier", **model)).eval()
+            assert whole(IMAGES).shape == (2, 7)
+            loaded = whole.backbone
+        else:
+            loaded = hosts.build(model["backbone"]).eval()
+        loaded.init_weights()
+    assert len(loaded.out_indices) == (4 if host == "mmseg" else 1)
+    torch.testing.assert_close(loaded(IMAGES)[-1], backbone.module(IMAGES)[-1])
+
+
+@pytest.mark.parametrize(
+    ("encodings", "options"),
+    [
+        ([dict(type="LearnedAPE")], dict(with_cls_token=True, num_registers=2, init_values=0.1)),
+        ([dict(type="LearnedAPE")], {}),
+        ([], dict(final_norm=False, qkv_bias=False, mlp_ratio=2.0)),
+        ([dict(type="RoPE", variant="mixed")], dict(with_cls_token=True, init_values=0.1)),
+        ([dict(type="RoPE"), dict(type="LearnedAPE")], dict(with_cls_token=True)),
+    ],
+)
+def test_the_lines_for_timm_load_it(encodings, options, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    backbone = made(config(encodings, **options), tmp_path)
+    written, arguments = export(backbone, tmp_path, ["timm"])
+    room = {"images": IMAGES}
+    exec(timm_lines(arguments, written["timm"].name), room)
+    room["model"].eval()
+    tokens = room["model"].forward_features(IMAGES)[:, backbone.module.dims.prefix :]
+    maps = tokens.transpose(1, 2).unflatten(2, (3, 5))
+    torch.testing.assert_close(maps, backbone.module(IMAGES)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("encodings", "options", "message"),
+    [
+        ([dict(type="SaPE2")], {}, "timm: timm cannot express SaPE2, only LearnedAPE"),
+        ([], dict(window_size=2, global_blocks=()), "timm: its ViT has no windows"),
+    ],
+)
+def test_what_timm_has_not_is_said(encodings, options, message, tmp_path):
+    backbone = made(config(encodings, **options), tmp_path)
+    with pytest.raises(InputError, match=message):
+        export(backbone, tmp_path / "out", ["timm"])
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_weights_that_do_not_fit_are_named(trained, tmp_path):
+    with pytest.raises(InputError, match=r"backbone does not fit the config; missing: .*sape2"):
+        load(config([dict(type="SaPE2")]), trained.file, name="")
+    with pytest.raises(InputError, match=r"not its own: pos\.-1\.learnedape.*pos\.0\.peg"):
+        load(config(), trained.file, name="")
+    made(trained.cfg, tmp_path)
+    with pytest.raises(InputError, match="no weights under `ema_state_dict`"):
+        load(trained.cfg, str(tmp_path / "weights.pth"), name="", kind="last")
+
+
+def test_the_command_leaves_a_page_that_tells_all(trained, tmp_path, capsys):
+    (tmp_path / "toy.py").write_text(trained.cfg.pretty_text)
+    out = tmp_path / "out"
+    argv = [str(tmp_path / "toy.py"), trained.file, "--out", str(out)]
+    main([*argv, "--format", "safetensors,state_dict"])
+    page = (out / "README.md").read_text()
+    for name in re.findall(r"`(toy-[\w.]+)`", page):
+        assert (out / name).is_file()
+    assert '`{"type": "LearnedAPE"}`, `{"type": "PEG"}`' in page
+    assert "3x5 patches" in page
+    assert json.loads((out / "toy.json").read_text())["parameters"] == sum(
+        parameter.numel() for parameter in trained.last.backbone.parameters()
+    )
+    assert str(out / "README.md") in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*argv, "--format", "tflite"])
+    assert "tflite: formats are state_dict" in capsys.readouterr().err
