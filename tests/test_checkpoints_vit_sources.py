@@ -3,7 +3,6 @@
 import pytest
 import timm
 import torch
-from mmseg.models.backbones import VisionTransformer as Seg
 
 from mmplugins.checkpoints.convert import convert, detect
 from mmplugins.checkpoints.layout import Options
@@ -31,8 +30,9 @@ def rope(kind, **options):
 
 
 def seg(**options):
+    backbones = pytest.importorskip("mmseg.models.backbones", reason="needs mmseg")
     tiny = dict(embed_dims=32, num_layers=2, num_heads=2, patch_size=8, norm_cfg=NORM)
-    return drawn(Seg(img_size=SIZE, out_indices=1, **tiny, **options))
+    return drawn(backbones.VisionTransformer(img_size=SIZE, out_indices=1, **tiny, **options))
 
 
 def pretrain(name="VisionTransformer", **options):
@@ -187,6 +187,11 @@ def test_biases_that_mmseg_cannot_leave_out_are_zero():
         ({"ln_pre.weight": 1}, {}, "ln_pre.weight: our ViT has no norm before its first block"),
         ({"layers.0.ffn.w12.weight": 1}, {}, "our ViT has no gated MLP"),
         ({"layers.1.ln2.bias": None}, {}, r"missing: layers\.1\.ln2\.bias"),
+        (
+            {"layers.1.attn.attn.out_proj.bias": None},
+            {},
+            r"missing: .*\.1\.attn\.attn\.out_proj\.bias",
+        ),
         ({"layers.0.attn.q_norm.weight": 1}, {}, r"left over: layers\.0\.attn\.q_norm\.weight"),
         ({}, dict(source="mmpretrain"), "not in the layout mmpretrain.*It looks like mmseg"),
         ({}, dict(to="timm-rope"), r"timm-rope has no place .*: missing: .*rope\.freqs"),

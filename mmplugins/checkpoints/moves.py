@@ -65,7 +65,7 @@ class Moves:
         Args:
             names: pairs.
             back: from the second to the first.
-            optional: names may be missing.
+            optional: all of them may be missing, but not some.
             change: what happens to the tensors on the way.
         """
         found: dict[str, set[Numbers]] = {}
@@ -77,7 +77,7 @@ class Moves:
                 tensor = self.rest.pop(match.string)
                 self.put(new.format(**match.groupdict()), change(tensor) if change else tensor)
             found[old] = {tuple(map(int, _fields(match).values())) for match in matches}
-        if not optional:
+        if not optional or any(found.values()):
             self._missing += _gaps(found)
 
     def rename_if_any(self, names: Names, *, back: bool = False) -> None:

@@ -14,7 +14,7 @@ https://github.com/open-mmlab/mmpretrain, https://github.com/open-mmlab/mmsegmen
 """
 
 from mmplugins.checkpoints.layout import Layout, Options
-from mmplugins.checkpoints.moves import Moves, State
+from mmplugins.checkpoints.moves import Moves, Names, State
 from mmplugins.checkpoints.timm import DISTILLED, ENCODINGS
 from mmplugins.checkpoints.vit import (
     NORM,
@@ -63,7 +63,7 @@ def _read_shared(moves: Moves) -> None:
         moves.refuse(norm, "our ViT has no norm before its first block")
     moves.refuse("layers.{i}.ffn.w12.{rest}", "our ViT has no gated MLP")
     moves.rename(SHARED)
-    moves.rename([*PATCH_BIAS, *LAST], optional=True)
+    _rename_if_any(moves, PATCH_BIAS, LAST)
     weight = moves.moved.get("patch_embed.proj.weight")
     if weight is not None and PATCH_BIAS[0][1] not in moves.moved:
         moves.put(PATCH_BIAS[0][1], weight.new_zeros(len(weight)))
@@ -73,7 +73,7 @@ def _read_mmpretrain(moves: Moves, options: Options) -> list[dict]:
     encodings = read_tokens(moves, options, names=DISTILLED)
     _read_shared(moves)
     moves.rename(PRETRAIN)
-    moves.rename([*PRETRAIN_BIAS, *PRETRAIN_SCALES], optional=True)
+    _rename_if_any(moves, PRETRAIN_BIAS, PRETRAIN_SCALES)
     moves.leave(["ln2.{rest}"], "the norm of pooled features")
     return encodings
 
@@ -83,8 +83,7 @@ def _write_mmpretrain(moves: Moves, options: Options) -> None:
     write_tokens(moves, names=DISTILLED, rows=len(DISTILLED))
     for pairs in (SHARED, PRETRAIN):
         moves.rename(pairs, back=True)
-    optional = [*PATCH_BIAS, *LAST, *PRETRAIN_BIAS, *PRETRAIN_SCALES]
-    moves.rename(optional, back=True, optional=True)
+    _rename_if_any(moves, PATCH_BIAS, LAST, PRETRAIN_BIAS, PRETRAIN_SCALES, back=True)
 
 
 def _read_mmseg(moves: Moves, options: Options) -> list[dict]:
@@ -92,7 +91,7 @@ def _read_mmseg(moves: Moves, options: Options) -> list[dict]:
     depth = moves.depth(SEG[0][0])
     _read_shared(moves)
     moves.rename(SEG)
-    moves.rename(SEG_BIASES, optional=True)
+    _rename_if_any(moves, SEG_BIASES)
     for i in range(depth):
         weight = moves.moved.get(f"blocks.{i}.attn.proj.weight")
         if weight is not None and OUT_BIAS.format(i=i) not in moves.moved:
@@ -110,7 +109,13 @@ def _write_mmseg(moves: Moves, options: Options) -> None:
     _leave_zeros(moves)
     for pairs in (SHARED, SEG):
         moves.rename(pairs, back=True)
-    moves.rename([*PATCH_BIAS, *LAST, *SEG_BIASES], back=True, optional=True)
+    _rename_if_any(moves, PATCH_BIAS, LAST, SEG_BIASES, back=True)
+
+
+def _rename_if_any(moves: Moves, *groups: Names, back: bool = False) -> None:
+    """Move what belongs together, each group wholly or not at all."""
+    for names in groups:
+        moves.rename(names, back=back, optional=True)
 
 
 def _add_token(moves: Moves, options: Options) -> None:
@@ -158,6 +163,7 @@ LAYOUTS = (
         marks=_is_mmpretrain,
         read=_read_mmpretrain,
         write=_write_mmpretrain,
+        entry="state_dict",
     ),
     Layout(
         name="mmseg",
@@ -167,5 +173,6 @@ LAYOUTS = (
         marks=_is_mmseg,
         read=_read_mmseg,
         write=_write_mmseg,
+        entry="state_dict",
     ),
 )
