@@ -26,6 +26,9 @@ OPENMMLAB = [
     "ftfy",
     "regex",
 ]
+# Pretraining by mmpretrain, and graphs for other runtimes.
+PRETRAIN = ["onedl-mmpretrain>=1.3.6"]
+EXPORT = ["onnx>=1.18", "onnxscript", "onnxruntime"]
 TEST = ["pytest", "pytest-xdist", "hypothesis", "beartype", "ruff", "playwright"]
 
 
@@ -72,6 +75,7 @@ setup(
     packages=find_packages(include=["mmplugins", "mmplugins.*"]),
     package_data={
         "mmplugins.position_encodings": ["README.md"],
+        "mmplugins.checkpoints": ["README.md"],
         "mmplugins.report": ["page.*"],
     },
     python_requires=">=3.10",
@@ -80,6 +84,7 @@ setup(
         "torchvision",
         "numpy",
         "timm",
+        "safetensors",
         "pycocotools",
         "jaxtyping",
         "rich",
@@ -94,8 +99,10 @@ setup(
     extras_require={
         "onedl": ONEDL,
         "openmmlab": OPENMMLAB,
+        "pretrain": PRETRAIN,
+        "export": EXPORT,
         "test": TEST,
-        "dev": [*ONEDL, *TEST],
+        "dev": [*ONEDL, *PRETRAIN, *EXPORT, *TEST],
     },
     cmdclass={"build_py": BuildWithMim},
     zip_safe=False,
