@@ -1,5 +1,6 @@
 """What every test starts from: one thread, one seed, both kinds of data roots."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -16,6 +17,12 @@ settings.register_profile(
     "any", max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("any")
+
+
+def pytest_collection_finish() -> None:
+    """Keep all that was imported out of collections of garbage: it stays, and there is much."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
