@@ -130,7 +130,7 @@ def _move_resnet(moves: Moves, *, back: bool = False) -> None:
     moves.rename(normed("conv1", "bn1"), back=back)
     deep = moves.depth(third[0][back]) > 0
     moves.rename([*first, *second, *(third if deep else ())], back=back)
-    moves.rename_if_any(shortcut, back=back)
+    moves.rename(shortcut, back=back, optional=True)
 
 
 def _our_rows(rows: Tensor, *, classes: int | None) -> Tensor:

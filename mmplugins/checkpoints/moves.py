@@ -80,12 +80,6 @@ class Moves:
         if not optional or any(found.values()):
             self._missing += _gaps(found)
 
-    def rename_if_any(self, names: Names, *, back: bool = False) -> None:
-        """As `rename`, if there is any of the tensors: all of them or none."""
-        patterns = [re.compile(_pattern(pair[back])) for pair in _expanded(names)]
-        if any(pattern.fullmatch(name) for pattern in patterns for name in self.rest):
-            self.rename(names, back=back)
-
     def depth(self, name: str) -> int:
         """How many layers there are, by the numbers {i} of names like `name`."""
         pattern = re.compile(_pattern(name))

@@ -29,10 +29,15 @@ def _is_vit(state: State) -> bool:
     return trunk <= state.keys() and (encoded or not any(map(theirs.search, state)))
 
 
+def _may_be_detr(state: State) -> bool:
+    """The names of mmdet, which are all if no encoding has parameters."""
+    return {"bbox_head.fc_cls.weight", "encoder.layers.0.norms.0.weight"} <= state.keys()
+
+
 def _is_detr(state: State) -> bool:
     """The names of mmdet with encodings of ours."""
     encoded = any(re.match(r"encoder\.(layers\.\d+\.self_attn\.)?pos\.", name) for name in state)
-    return "bbox_head.fc_cls.weight" in state and encoded
+    return _may_be_detr(state) and encoded
 
 
 LAYOUTS = (
@@ -52,7 +57,7 @@ LAYOUTS = (
         about="our DETR: mmdet's names and our encodings",
         encodings=None,
         marks=_is_detr,
-        read=partial(_read, marks=_is_detr),
+        read=partial(_read, marks=_may_be_detr),
         write=_write,
         entry="state_dict",
     ),

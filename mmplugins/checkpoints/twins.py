@@ -136,7 +136,7 @@ def _move_end(moves: Moves) -> None:
     """The head, and the norm before it, which a model without head may do without."""
     if any(name.startswith("head.") for name in moves.rest):
         moves.rename([(LAST_NORM, LAST_NORM), (HEAD_NAME, HEAD_NAME)])
-    moves.rename_if_any([(LAST_NORM, LAST_NORM)])
+    moves.rename([(LAST_NORM, LAST_NORM)], optional=True)
 
 
 def _has_stage_norms(state: State) -> bool:
@@ -168,7 +168,7 @@ def _write_dense(moves: Moves, options: Options) -> None:
         )
     if not svt:
         moves.refuse("norm_list.{rest}", "PCPVT has no norm after each stage there")
-    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
+    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=True)
     _read(moves, options)
 
 
@@ -179,8 +179,8 @@ def _read_mmpretrain(moves: Moves, options: Options) -> list[dict]:
     if any(f"norm_after_stage{i}.weight" in moves.rest for i in range(last)):
         moves.rename([(AFTER_STAGE, STAGE_NORM)])
     else:
-        moves.rename_if_any([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)])
-    moves.rename_if_any([("head.fc.{wb}", HEAD_NAME)])
+        moves.rename([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], optional=True)
+    moves.rename([("head.fc.{wb}", HEAD_NAME)], optional=True)
     return []
 
 
@@ -191,7 +191,7 @@ def _write_mmpretrain(moves: Moves, options: Options) -> None:
         if "norm.weight" in moves.rest:
             moves.leave(["norm.{rest}", "head.{rest}"], "models with norms after stages ignore it")
         moves.rename([(AFTER_STAGE, STAGE_NORM)], back=True)
-    moves.rename_if_any([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], back=True)
+    moves.rename([(AFTER_STAGE.replace("{i}", str(last)), LAST_NORM)], back=True, optional=True)
     if "head.weight" in moves.rest:
         moves.moved = {f"backbone.{name}": tensor for name, tensor in moves.moved.items()}
         moves.rename([("head.fc.{wb}", HEAD_NAME)], back=True)
@@ -199,15 +199,15 @@ def _write_mmpretrain(moves: Moves, options: Options) -> None:
 
 def _read_mmseg(moves: Moves, options: Options) -> list[dict]:
     _move_stages(moves, MMSEG, TIMM)
-    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
+    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=True)
     # Not a parameter of its models, but published files have it.
-    moves.rename_if_any([(LAST_NORM, LAST_NORM)])
+    moves.rename([(LAST_NORM, LAST_NORM)], optional=True)
     return []
 
 
 def _write_mmseg(moves: Moves, options: Options) -> None:
     _move_stages(moves, TIMM, MMSEG)
-    moves.rename_if_any([(STAGE_NORM, STAGE_NORM)])
+    moves.rename([(STAGE_NORM, STAGE_NORM)], optional=True)
     moves.leave(["norm.{rest}"], "the norm before the classification head")
     moves.leave(["head.{rest}"], HEAD)
 
