@@ -35,6 +35,7 @@ CASES = {
     "pretrain": (CLASSIFICATION, "epoch_2.pth", "epoch_1.pth", 5),
 }
 PRETRAIN = pytest.param("pretrain", marks=needs_mmpretrain)
+AS_SCRIPT = ROOT / "tests" / "tool_runs.py"  # runs the script whose name follows
 KILL = "default_hooks.kill.type=DieHook", "custom_imports.imports=[mmplugins,tool_runs]"
 
 
@@ -113,8 +114,8 @@ def test_torchrun_trains_and_scores_like_one_process(environ: dict[str, str]) ->
     config = work_dir.with_name("mask_rcnn.py")
     done = script(
         *("-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port", free_port()),
-        *(ROOT / "tools" / "train.py", config, "--work-dir", work_dir, "--launcher", "pytorch"),
-        *("--cfg-options", "train_cfg.max_epochs=1"),
+        *(AS_SCRIPT, ROOT / "tools" / "train.py", config, "--work-dir", work_dir),
+        *("--launcher", "pytorch", "--cfg-options", "train_cfg.max_epochs=1"),
         environ=environ,
     )
     assert done.code == 0, done.said
@@ -270,7 +271,8 @@ def test_hosts_own_script_trains_a_leaf(name: str, host: str, environ: dict[str,
     work_dir = Path(environ["RUNS"], host)
     short = "train_cfg.max_iters=3" if host == "mmseg" else "train_cfg.max_epochs=1"
     done = script(
-        *(tool, work_dir.with_name(f"{name}.py"), "--work-dir", work_dir, "--cfg-options", short),
+        *(AS_SCRIPT, tool, work_dir.with_name(f"{name}.py"), "--work-dir", work_dir),
+        *("--cfg-options", short),
         environ=environ,
     )
     assert done.code == 0, done.said
