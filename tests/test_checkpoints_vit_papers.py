@@ -13,6 +13,7 @@ from slow_vits import (
     SlowViT,
 )
 
+from mmplugins.checkpoints.command import main
 from mmplugins.checkpoints.convert import LAYOUTS, convert, detect
 from mmplugins.checkpoints.layout import Options
 from mmplugins.checkpoints.moves import LayoutError
@@ -152,6 +153,19 @@ def test_rope_vit_axial_needs_its_name():
     assert [e["type"] for e in convert(state, source="deit3", options=OPTIONS).encodings] == [
         "LearnedAPE"
     ]
+
+
+def test_files_that_we_wrote_tell_of_rope_vit_axial(tmp_path, capsys):
+    """Their weights are those of a timm without position."""
+    state = RopeViT(mixed=False, ape=False, grid=GRID).state_dict()
+    torch.save({"model": state}, tmp_path / "theirs.pth")
+    heads = ["--num-heads", str(HEADS)]
+    main([f"{tmp_path}/theirs.pth", f"{tmp_path}/ours.pth", *heads])
+    main([f"{tmp_path}/ours.pth", f"{tmp_path}/back.pth", "--to", "rope-vit-axial", *heads])
+    back = torch.load(tmp_path / "back.pth")["model"]
+    expected = {n: t for n, t in state.items() if not n.startswith("head")}
+    torch.testing.assert_close(back, expected, rtol=0, atol=0)
+    assert "mmplugins, entry `state_dict`" in capsys.readouterr().out
 
 
 COPE_CASES = {"k": {}, "q": {"operand": "q"}, "sep": {"operand": "q", "sep": True}}

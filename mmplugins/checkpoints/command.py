@@ -60,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             operand=args.operand,
             encodings=known_encodings(weights.meta),
         )
+        source = args.source or known_layout(weights.meta)
         try:
-            made = convert(weights.state, source=args.source, to=args.to, options=options)
+            made = convert(weights.state, source=source, to=args.to, options=options)
             config = fitting(made, target, options) if args.to.startswith(OURS) else None
         except LayoutError as error:
             raise InputError(f"{args.src}: {error}") from error
@@ -145,6 +146,12 @@ def known_encodings(meta: dict[str, Any]) -> list[dict] | None:
     """What a file that we wrote says of its encodings; safetensors says it as text."""
     known = meta.get("position_encodings")
     return json.loads(known) if isinstance(known, str) else known
+
+
+def known_layout(meta: dict[str, Any]) -> str | None:
+    """What a file that we wrote says of its layout."""
+    known = meta.get("layout")
+    return known if isinstance(known, str) and known in LAYOUTS else None
 
 
 def _size(state: files.State) -> str:

@@ -21,10 +21,14 @@ def _write(moves: Moves, options: Options) -> None:
     moves.rename(SAME, back=True)
 
 
-def _is_vit(state: State) -> bool:
-    """Timm's trunk with encodings of ours, or with nothing that has another name there."""
+def _is_vit(state: State, *, named: bool = False) -> bool:
+    """Timm's trunk with encodings of ours, or with nothing that has another name there.
+
+    Tokens in front alone could be timm's, unless the layout is `named`.
+    """
     trunk = {"patch_embed.proj.weight", "blocks.0.attn.qkv.weight"}
-    theirs = re.compile(r"pos_embed|\.rpe_|freqs|\.cope\.|gamma_\d|token|head")
+    tokens = "dist_token|register_tokens" if named else "token"
+    theirs = re.compile(rf"pos_embed|\.rpe_|freqs|\.cope\.|gamma_\d|head|{tokens}")
     encoded = any(re.search(r"(^|\.)pos\.", name) for name in state)
     return trunk <= state.keys() and (encoded or not any(map(theirs.search, state)))
 
@@ -47,7 +51,7 @@ LAYOUTS = (
         about="our ViT",
         encodings=None,
         marks=_is_vit,
-        read=partial(_read, marks=_is_vit),
+        read=partial(_read, marks=partial(_is_vit, named=True)),
         write=_write,
         entry="state_dict",
     ),
