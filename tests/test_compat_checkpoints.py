@@ -14,6 +14,7 @@ import torch
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModel
 from mmengine.runner import CheckpointLoader, Runner, load_checkpoint
+from safetensors.torch import save_file
 from torch.serialization import get_safe_globals
 
 from mmplugins.compat import secure_checkpoints
@@ -153,3 +154,12 @@ def test_getattr_reaches_log_methods_only(tmp_path: Path) -> None:
 def test_missing_checkpoint_is_named() -> None:
     with secure_checkpoints(), pytest.raises(FileNotFoundError, match=r"nowhere\.pth"):
         CheckpointLoader.load_checkpoint("nowhere.pth")
+
+
+def test_safetensors_load_as_well(tmp_path: Path) -> None:
+    weights = {"line.weight": torch.ones(1, 2), "line.bias": torch.zeros(1)}
+    save_file(weights, tmp_path / "weights.safetensors")
+    model = Line()
+    with secure_checkpoints():
+        load_checkpoint(model, str(tmp_path / "weights.safetensors"), strict=True)
+    torch.testing.assert_close(dict(model.state_dict()), weights)

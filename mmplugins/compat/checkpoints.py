@@ -9,6 +9,7 @@ from pickle import UnpicklingError
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch.serialization import add_safe_globals, clear_safe_globals, get_safe_globals
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -80,6 +81,8 @@ def secure_checkpoints(trust: bool = False) -> Iterator[None]:
     ) -> dict:
         path = Path(filename).expanduser()
         try:
+            if path.is_file() and path.suffix == ".safetensors":  # torch can from 2.13 on
+                return load_file(path)
             if path.is_file():
                 return torch.load(path, map_location=map_location, weights_only=True)
             return original(filename, map_location, logger)
