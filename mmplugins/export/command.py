@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from mmplugins.checkpoints import files
+from mmplugins.checkpoints.convert import OURS
 from mmplugins.disk import file_hash, write
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import add_model_options, plain_errors, read_config
@@ -97,7 +99,7 @@ def export(
         InputError: a format that cannot express the backbone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    meta, arguments = facts(backbone), None
+    arguments = None
     written = {}
     for name in formats:
         if name in GRAPHS:
@@ -107,9 +109,8 @@ def export(
         stem = f"{backbone.name}-timm" if name == "timm" else backbone.name
         if name == "timm":
             state, arguments = timm_model(backbone)
-        written[name] = _hashed(
-            folder, stem, suffix, lambda path, state=state: files.write(path, state, meta=meta)
-        )
+        meta = dict(facts(backbone), layout="timm" if name == "timm" else OURS)
+        written[name] = _hashed(folder, stem, suffix, partial(files.write, state=state, meta=meta))
     return written, arguments
 
 
