@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Int
 from torch import Tensor
 
+from mmplugins.grid import is_known
+
 
 @dataclass(frozen=True, eq=False)
 class Buckets:
@@ -73,10 +75,27 @@ class Buckets:
         height, width = self.grid
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
         patches = torch.arange(first, last, device=self.table.device)
-        # Every patch sees a window of the table: to copy it is faster than to look up each pair.
-        windows = self.table.flip(0, 1).unfold(0, height, 1).unfold(1, width, 1)  # [H, W, H, W]
-        seen = windows[height - 1 - patches // width, width - 1 - patches % width].flatten(1)
+        y = patches // width
+        x = patches - y * width
+        if is_known(height, width):
+            # A patch sees a window of the table: to copy it is faster than to look up each pair.
+            windows = self.table.flip(0, 1).unfold(0, height, 1).unfold(1, width, 1)  # [H, W, H, W]
+            seen = windows[height - 1 - y, width - 1 - x].flatten(1)
+        else:
+            seen = self._look_up(y, x)
         if not self.prefix:
             return seen
-        above = stop - start - (last - first)
-        return F.pad(seen, (self.prefix, 0, above, 0), value=self.count)
+        border = self.prefix, 0, stop - start - (last - first), 0
+        if is_known(self.count):
+            return F.pad(seen, border, value=self.count)
+        return F.pad(seen - self.count, border) + self.count  # no symbol can be a pad's value
+
+    def _look_up(self, y: Int[Tensor, " n"], x: Int[Tensor, " n"]) -> Int[Tensor, "n HW"]:
+        """The buckets of the patches at `y`, `x` by one look-up for each pair."""
+        height, width = self.grid
+        rows, cols = (torch.arange(side, device=y.device) for side in (height, width))
+        stride = self.table.shape[1]
+        here = (y + height - 1) * stride + x + width - 1
+        there = (rows[:, None] * stride + cols).flatten()
+        places = here[:, None] - there
+        return self.table.flatten().index_select(0, places.flatten()).unflatten(0, places.shape)

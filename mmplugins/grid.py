@@ -16,6 +16,14 @@ T = TypeVar("T")
 Coords = Literal["index", "normalized"]
 
 
+def is_known(*sizes: int) -> bool:
+    """Whether all sizes are numbers, not symbols of a graph that `torch.export` makes for any size.
+
+    A branch on a symbol would end the graph's use at all sizes of the other side.
+    """
+    return all(isinstance(size, int) for size in sizes)
+
+
 @dataclass(frozen=True, eq=False)
 class TokenGrid:
     """`prefix` tokens without position, then `height` x `width` patches in row-major order.

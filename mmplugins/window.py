@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.grid import TokenGrid
+from mmplugins.grid import TokenGrid, is_known
 
 Attend = Callable[[Tensor, TokenGrid], Tensor]
 
@@ -36,9 +37,10 @@ def window_attention(
 
 def _windows_grid(grid: TokenGrid, x: Tensor, window: tuple[int, int]) -> TokenGrid:
     """The geometry of all windows of a batch, as one batch of small grids."""
-    valid = grid.valid_map
-    if valid is None and (grid.height % window[0] or grid.width % window[1]):
-        valid = x.new_ones(len(x), grid.height, grid.width).bool()
+    valid, sides = grid.valid_map, (grid.height, grid.width)
+    fits = is_known(*sides) and sides[0] % window[0] == sides[1] % window[1] == 0
+    if valid is None and not fits:
+        valid = x.new_ones(x.shape[0], *sides).bool()
     if valid is not None:
         valid = _partition(valid[..., None], window)[..., 0]
     return TokenGrid(height=window[0], width=window[1], valid=valid, device=x.device, window=True)
@@ -46,15 +48,26 @@ def _windows_grid(grid: TokenGrid, x: Tensor, window: tuple[int, int]) -> TokenG
 
 def _partition(x: Tensor, window: tuple[int, int]) -> Tensor:
     """[B, H, W, C] to [B * windows, h * w, C], filled up with zeros."""
-    (batch, height, width, channels), (h, w) = x.shape, window
-    x = F.pad(x, (0, 0, 0, -width % w, 0, -height % h))
-    x = x.reshape(batch, x.shape[1] // h, h, x.shape[2] // w, w, channels)
-    return x.transpose(2, 3).reshape(-1, h * w, channels)
+    (_, height, width, _), (h, w) = x.shape, window
+    rows, cols = _count(height, h), _count(width, w)
+    x = F.pad(x, (0, 0, 0, cols * w - width, 0, rows * h - height))
+    x = x.unflatten(2, (cols, w)).unflatten(1, (rows, h)).transpose(2, 3)
+    return x.flatten(3, 4).flatten(0, 2)
 
 
 def _merge(x: Tensor, grid: TokenGrid, window: tuple[int, int]) -> Tensor:
     """The inverse of `_partition`: [B, H, W, C] without the filling."""
     h, w = window
-    rows, cols = -(-grid.height // h), -(-grid.width // w)
-    x = x.reshape(-1, rows, cols, h, w, x.shape[-1]).transpose(2, 3)
-    return x.flatten(3, 4).flatten(1, 2)[:, : grid.height, : grid.width]
+    rows, cols = _count(grid.height, h), _count(grid.width, w)
+    x = x.unflatten(1, (h, w)).unflatten(0, (-1, rows, cols)).transpose(2, 3)
+    x = x.flatten(3, 4).flatten(1, 2)
+    if is_known(grid.height, grid.width):
+        return x[:, : grid.height, : grid.width]
+    # A copy, whose strides do not depend on whether windows divide the grid.
+    places = (torch.arange(side, device=x.device) for side in (grid.height, grid.width))
+    return x.index_select(1, next(places)).index_select(2, next(places))
+
+
+def _count(length: int, window: int) -> int:
+    """The windows that cover a line."""
+    return (length + window - 1) // window

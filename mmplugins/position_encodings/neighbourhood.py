@@ -137,7 +137,7 @@ class ConvLayer(nn.Module):
         if self.padding_mode in ("circular", "replicate", "reflect"):
             key = ("continued", self.padding_mode, self.radius)
             index = grid.once(key, lambda: _continued(grid, self.padding_mode, self.radius))
-            x = x[torch.arange(len(x), device=x.device)[:, None], index]
+            x = x[torch.arange(x.shape[0], device=x.device)[:, None], index]
             x = x.unflatten(1, (grid.height + 2 * self.radius, grid.width + 2 * self.radius))
         else:
             x = F.pad(x.unflatten(1, (grid.height, grid.width)), [0, 0] + [self.radius] * 4)

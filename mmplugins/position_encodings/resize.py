@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mmplugins.grid import is_known
+
 Resize = Literal["bicubic", "bicubic_antialias", "bilinear"]
 
 
@@ -18,7 +20,7 @@ def resize_picture(
     A picture that has the size already stays as it is. Only `bicubic_antialias` averages over all
     that a smaller picture cannot show; the others read four or two places a side.
     """
-    if picture.shape[2:] == (height, width):
+    if is_known(height, width) and picture.shape[2:] == (height, width):
         return picture
     resized = F.interpolate(
         picture.to(torch.promote_types(picture.dtype, torch.float32)),

@@ -88,7 +88,7 @@ class DetrSine(AttentionEncoding):
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Float[Tensor, "B N C"]:
         """The encoding; zero for prefix tokens."""
         key = ("detr_sine", self.quarter, self.temperature, x.dtype)
-        return grid.once(key, lambda: self._encode(grid, x)).expand(len(x), -1, -1)
+        return grid.once(key, lambda: self._encode(grid, x)).expand(x.shape[0], -1, -1)
 
     def _encode(self, grid: TokenGrid, x: Tensor) -> Float[Tensor, "_ N C"]:
         precise = torch.promote_types(x.dtype, torch.float32)
