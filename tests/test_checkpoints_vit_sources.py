@@ -7,6 +7,7 @@ import torch
 from mmplugins.checkpoints.convert import convert, detect
 from mmplugins.checkpoints.layout import Options
 from mmplugins.checkpoints.moves import LayoutError
+from mmplugins.checkpoints.vit import PREFIX_TABLE
 from mmplugins.checkpoints.vit_config import vit_config
 from mmplugins.registry import MODELS
 
@@ -212,4 +213,20 @@ def test_errors_name_what_is_wrong(change, arguments, message):
 def test_mmseg_has_no_layer_scale():
     state = convert(pretrain(**SCALED).state_dict(), options=OPTIONS).state
     with pytest.raises(LayoutError, match=r"ls1\.gamma: mmseg's ViT has no LayerScale"):
+        convert(state, to="mmseg")
+
+
+def test_registers_have_no_place_in_hosts():
+    state = convert(pretrain("DistilledVisionTransformer").state_dict(), options=OPTIONS).state
+    state["reg_token"] = state["reg_token"].repeat(1, 3, 1)
+    state[PREFIX_TABLE] = state[PREFIX_TABLE].new_zeros(1, 4, 32)
+    with pytest.raises(LayoutError, match="3 registers, where there is one token, dist_token"):
+        convert(state, to="mmpretrain")
+    with pytest.raises(LayoutError, match="cls_token, reg_token: the layout has no more than cls"):
+        convert(state, to="mmseg")
+    del state["cls_token"]
+    with pytest.raises(LayoutError, match="prefix_table has 4 rows for 3 tokens"):
+        convert(state, to="mmseg")
+    state[PREFIX_TABLE] = state[PREFIX_TABLE][:, 1:]
+    with pytest.raises(LayoutError, match="3 registers, where there is one token, cls_token"):
         convert(state, to="mmseg")

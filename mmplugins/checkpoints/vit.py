@@ -101,7 +101,7 @@ def write_tokens(
             none if all would be zero.
 
     Raises:
-        LayoutError: more kinds of tokens than the layout has.
+        LayoutError: more tokens than the layout has, or than have a position.
     """
     found = {
         name: token
@@ -111,6 +111,9 @@ def write_tokens(
     if len(found) > len(names):
         raise LayoutError(f"{', '.join(found)}: the layout has no more than {', '.join(names)}")
     tokens, table, front = list(found.values()), moves.take(TABLE), moves.take(PREFIX_TABLE)
+    count = sum(token.shape[1] for token in tokens)
+    if front is not None and front.shape[1] != count:
+        raise LayoutError(f"{PREFIX_TABLE} has {front.shape[1]} rows for {count} tokens")
     if front is not None:
         rows = (front.shape[1] if front.any() else 0) if rows is None else min(rows, front.shape[1])
         kept, added = front.split([rows, front.shape[1] - rows], dim=1)
@@ -118,8 +121,8 @@ def write_tokens(
         shares = added.split([token.shape[1] for token in tokens], dim=1)
         tokens = [token + share for token, share in zip(tokens, shares, strict=True)]
     for name, token in zip(names, tokens, strict=False):
-        if name == "dist_token" and token.shape[1] > 1:
-            raise LayoutError(f"{token.shape[1]} registers, where there is one distillation token")
+        if name in ("cls_token", "dist_token") and token.shape[1] > 1:
+            raise LayoutError(f"{token.shape[1]} registers, where there is one token, {name}")
         moves.put(name, token)
     if table is not None:
         flat = table.flatten(1, 2)
