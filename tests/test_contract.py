@@ -2,9 +2,7 @@
 
 import inspect
 import itertools
-import subprocess
-import sys
-from pathlib import Path
+import re
 from typing import Literal, get_origin
 
 import pytest
@@ -22,6 +20,7 @@ from layers import (
     roll,
     tokens,
 )
+from tool_runs import run_tool
 from torch.func import functional_call
 
 from mmplugins.grid import TokenGrid
@@ -244,12 +243,11 @@ def test_meta_construction(cfg):
 
 
 @pytest.mark.parametrize("half", [0, 1])
-def test_traces(half):
+def test_traces(half, tmp_path):
     """Without graph breaks, and with torch.export; apart, since dynamo cannot trace jaxtyping."""
-    argv = [sys.executable, Path(__file__).with_name("trace_cases.py"), str(half)]
-    run = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert run.stdout.split() == [case_id(cfg).replace(" ", "") for cfg in CASES[half::2]]
+    run = run_tool("../tests/trace_cases.py", half, environ={"LOGS": str(tmp_path)})
+    assert run.code == 0, run.said[-3000:]
+    assert re.findall("^traced (.*)$", run.said, re.M) == [case_id(c) for c in CASES[half::2]]
 
 
 def regions(height, width, prefix, row, col):

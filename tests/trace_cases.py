@@ -28,4 +28,4 @@ if __name__ == "__main__":
         torch.testing.assert_close(compiled(x), expected)
         exported = torch.export.export(model, (x,)).module()
         torch.testing.assert_close(exported(x), expected)
-        print(case_id(cfg).replace(" ", ""))
+        print("traced", case_id(cfg))
