@@ -1,13 +1,18 @@
-"""What was pretrained as a classifier becomes the backbone of a detector."""
+"""Pretraining as DeiT does it, and what comes out becomes the backbone of a detector."""
 
 from copy import deepcopy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmengine.dataset import Compose
+from mmengine.registry import MODELS, PARAM_SCHEDULERS, DefaultScope, init_default_scope
+from PIL import Image
 from tool_runs import needs_mmpretrain
+
+from mmplugins.engine.seeding import Draw
 
 pytestmark = [pytest.mark.family, needs_mmpretrain]
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -72,3 +77,42 @@ def test_mmpretrains_registry_builds_the_backbone_and_classes_come_of_its_mean()
         torch.testing.assert_close(model(images, mode="tensor"), expected)
         scores = torch.stack([s.pred_score for s in model(images, mode="predict")])
     torch.testing.assert_close(scores, expected.softmax(dim=1))
+
+
+def test_imagenet_pipelines_give_squares_that_depend_on_the_draw_alone(tmp_path: Path) -> None:
+    cfg = leaf("pretrain/vit-s16-nope_*.py")
+    init_default_scope(cfg.default_scope)
+    file = tmp_path / "a.jpg"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (120, 300, 3), np.uint8)).save(file)
+
+    def draw(phase: str, number: int) -> torch.Tensor:
+        pipeline = Compose(cfg[f"{phase}_dataloader"].dataset.pipeline)
+        sample = dict(img_path=str(file), gt_label=3, sample_idx=Draw(0, (0, number)))
+        return pipeline(sample)["inputs"]
+
+    for phase in ("train", "val"):
+        first = draw(phase, 0)
+        assert (first.shape, first.dtype) == ((3, 224, 224), torch.uint8)
+        assert torch.equal(draw(phase, 0), first)
+        assert torch.equal(draw(phase, 1), first) == (phase == "val")
+
+
+def test_schedule_is_deits() -> None:
+    cfg = leaf("pretrain/vit-s16-nope_*.py")
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1e-3)
+    schedulers = []
+    for entry in deepcopy(cfg.param_scheduler):
+        assert entry.pop("convert_to_iter_based")
+        kind = PARAM_SCHEDULERS.get(entry.pop("type"))
+        schedulers.append(kind.build_iter_from_epoch(optimizer, **entry, epoch_length=2))
+    rates = []
+    for _ in range(2 * cfg.train_cfg.max_epochs):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    assert rates[0] == pytest.approx(1e-6)
+    assert rates.index(max(rates)) in (9, 10)  # the end of epoch 5
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates[305] == pytest.approx((1e-3 + 1e-5) / 2, rel=0.01)  # half of the cosine
+    assert rates[-1] == pytest.approx(1e-5, rel=0.01)
