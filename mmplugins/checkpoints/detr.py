@@ -69,6 +69,10 @@ def _read(moves: Moves, options: Options) -> list[dict]:
     _move_resnet(moves)
     for names in (*LAYERS, ENDS):
         moves.rename(names)
+    head = moves.rest.get("class_embed.bias")
+    if head is not None and _is_coco(head, options.classes):
+        unused = ", ".join(str(row) for row in range(92) if row not in ROWS)
+        moves.left[f"class_embed: rows {unused}"] = "of ids that COCO does not use"
     moves.rename(CLASSES, change=partial(_our_rows, classes=options.classes))
     return [dict(type="DetrSine"), *tables]
 
@@ -133,9 +137,13 @@ def _move_resnet(moves: Moves, *, back: bool = False) -> None:
     moves.rename(shortcut, back=back, optional=True)
 
 
+def _is_coco(rows: Tensor, classes: int | None) -> bool:
+    return len(rows) == 92 and classes in (None, 80)
+
+
 def _our_rows(rows: Tensor, *, classes: int | None) -> Tensor:
     """Of COCO's 92 rows the 81 that are used."""
-    return rows[ROWS] if len(rows) == 92 and classes in (None, 80) else _checked(rows, classes)
+    return rows[ROWS] if _is_coco(rows, classes) else _checked(rows, classes)
 
 
 def _their_rows(rows: Tensor, *, classes: int | None) -> Tensor:
