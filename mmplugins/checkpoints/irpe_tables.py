@@ -14,6 +14,7 @@ published models, or `Options.ratio`.
 https://github.com/microsoft/Cream/tree/main/iRPE
 """
 
+import itertools
 import math
 import re
 from collections.abc import Iterable
@@ -48,22 +49,22 @@ def read_tables(
     """
     found = _below(moves, theirs, THEIRS, depth)
     cross = any(axis for _, axis, _ in found)
+    sides = sorted({(side, kind) for side, _, kind in found})
+    axes = ("rows", "cols") if cross else ("",)
     forms = set()
-    for side, kind in sorted({(side, kind) for side, _, kind in found}):
-        for axis in ("rows", "cols") if cross else ("",):
-            part = f"rp_{axis}." if axis else ""
-            for i in range(depth):
-                table = moves.need(f"{theirs.format(i=i)}.rpe_{side}.{part}lookup_table_{kind}")
-                if table is None:
-                    continue
-                heads, buckets, *front = _split(side, table, prefix)
-                method = "cross" if cross else options.method or _product(buckets)
-                forms.add((method, MODES[kind], heads, _reach(buckets, method)))
-                if method in DISTANCES:
-                    buckets = buckets[..., buckets.shape[-1] // 2 :]
-                kept = torch.cat([buckets, *(front if options.cls_token else ())], dim=-1)
-                name = f"{ours.format(i=i)}.sides.{side}.tables.{axis or method}"
-                moves.put(name, _oriented(side, kept))
+    for (side, kind), axis, i in itertools.product(sides, axes, range(depth)):
+        part = f"rp_{axis}." if axis else ""
+        table = moves.need(f"{theirs.format(i=i)}.rpe_{side}.{part}lookup_table_{kind}")
+        if table is None:
+            continue
+        heads, buckets, *front = _split(side, table, prefix)
+        method = "cross" if cross else options.method or _product(buckets)
+        forms.add((method, MODES[kind], heads, _reach(buckets, method)))
+        if method in DISTANCES:
+            buckets = buckets[..., buckets.shape[-1] // 2 :]
+        kept = torch.cat([buckets, *(front if options.cls_token else ())], dim=-1)
+        name = f"{ours.format(i=i)}.sides.{side}.tables.{axis or method}"
+        moves.put(name, _oriented(side, kept))
     if not forms:
         return []
     method, mode, heads, reach = _only(forms)
@@ -92,21 +93,20 @@ def write_tables(
         if encoding["type"] == "IRPE" and any(c.get("index") == "clip" for c in choices):
             raise LayoutError("the authors' iRPE has no index clip, only piecewise")
     forms = set()
-    for side, axis in sorted(_below(moves, ours, OURS, depth)):
+    found = sorted(_below(moves, ours, OURS, depth))
+    for (side, axis), i in itertools.product(found, range(depth)):
+        table = moves.need(f"{ours.format(i=i)}.sides.{side}.tables.{axis}")
+        if table is None:
+            continue
         method = "cross" if axis in ("rows", "cols") else axis
+        heads, buckets, *front = _split(side, table, prefix)
+        if method in DISTANCES:
+            buckets = torch.cat([torch.zeros_like(buckets[..., 1:]), buckets], dim=-1)
+        kind = "bias" if table.ndim == 2 else "weight"
+        forms.add((method, MODES[kind], heads, _reach(buckets, method)))
         part = f"rp_{axis}." if method == "cross" else ""
-        for i in range(depth):
-            table = moves.need(f"{ours.format(i=i)}.sides.{side}.tables.{axis}")
-            if table is None:
-                continue
-            heads, buckets, *front = _split(side, table, prefix)
-            if method in DISTANCES:
-                buckets = torch.cat([torch.zeros_like(buckets[..., 1:]), buckets], dim=-1)
-            kind = "bias" if table.ndim == 2 else "weight"
-            forms.add((method, MODES[kind], heads, _reach(buckets, method)))
-            whole = torch.cat([buckets, *front], dim=-1)
-            name = f"{theirs.format(i=i)}.rpe_{side}.{part}lookup_table_{kind}"
-            moves.put(name, _oriented(side, whole))
+        name = f"{theirs.format(i=i)}.rpe_{side}.{part}lookup_table_{kind}"
+        moves.put(name, _oriented(side, torch.cat([buckets, *front], dim=-1)))
     if forms:
         _only(forms)
 
