@@ -41,7 +41,9 @@ class Options:
         """
         heads = self.num_heads or max(embed_dims // 64, 1)
         if embed_dims % heads:
-            raise LayoutError(f"{embed_dims} dimensions do not make {heads} heads: give --num-heads")
+            raise LayoutError(
+                f"{embed_dims} dimensions do not make {heads} heads: give --num-heads"
+            )
         return heads
 
 
