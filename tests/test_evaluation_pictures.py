@@ -276,6 +276,11 @@ def test_a_config_without_test_data():
         pictures(default_scope="mmdet", test_dataloader=dict(dataset=several))
 
 
+def test_a_classifier_has_no_predictions_to_compare():
+    with pytest.raises(InputError, match=r"detectors .* the config is of mmpretrain"):
+        Pictures(Config(dict(default_scope="mmpretrain", test_dataloader=dict(dataset={}))))
+
+
 def test_detections_in_another_form_than_coco(tmp_path):
     (tmp_path / "list.txt").write_text("one")
     (tmp_path / "VOC2007" / "Annotations").mkdir(parents=True)

@@ -42,13 +42,18 @@ class Pictures:
         originals: give pictures before the pipeline's resizing, too.
 
     Raises:
-        InputError: the config has none, detections are asked of annotations in another form than
-            COCO's, or a segmenter has more classes than a byte can tell.
+        InputError: the config has none or is a classifier's, detections are asked of annotations in
+            another form than COCO's, or a segmenter has more classes than a byte can tell.
     """
 
     def __init__(self, cfg: Config, *, originals: bool = False):
         if not cfg.get("test_dataloader"):
             raise InputError("the config has no test_dataloader to take images from")
+        if cfg.default_scope not in ("mmdet", "mmseg"):
+            raise InputError(
+                "predictions are those of detectors (mmdet) and segmenters (mmseg), and the config "
+                f"is of {cfg.default_scope}: name one that has this backbone"
+            )
         datasets = import_module(f"{cfg.default_scope}.datasets")
         init_default_scope(cfg.default_scope)
         options = deepcopy(cfg.test_dataloader.dataset)
