@@ -1,4 +1,4 @@
-"""Train any config of mmplugins, mmdet or mmseg: `python tools/train.py CONFIG [options]`."""
+"""Train any config of mmplugins or its hosts: `python tools/train.py CONFIG [options]`."""
 
 from mmplugins.engine.launch import main_train
 
