@@ -9,6 +9,7 @@ FAMILY_PINS := mmengine==0.11.0rc3 mmcv-lite==2.1.0 mmdet==3.3.0 mmsegmentation=
 # onedl-mmcv compiles its ops where it can see torch; in an isolated build it never does. The pins
 # hold inside that build too (pip >= 25.3 has a variable of its own for it).
 unexport PIP_NO_BUILD_ISOLATION
+unexport PYTHONDONTWRITEBYTECODE  # every test worker would compile everything again
 export PIP_CONSTRAINT := $(CURDIR)/requirements.txt
 export PIP_BUILD_CONSTRAINT := $(CURDIR)/requirements.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -27,7 +28,8 @@ test: lint $(FAMILY)/.installed ## lint, then all tests; real data too where MMP
 	@$(MAKE) --no-print-directory test-family
 
 test-family: $(FAMILY)/.installed ## the tests marked `family`, under the original OpenMMLab
-	PYTHONPATH=$(CURDIR)/$(FAMILY) OMP_NUM_THREADS=1 $(RUN) -m pytest -n 3 -m family
+	PYTHONPATH=$(CURDIR)/$(FAMILY) OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 -m family \
+	  $$(grep -l mark.family tests/test_*.py)
 
 lint: $(INSTALLED) ## ruff: rules and format
 	$(RUN) -m ruff check .
