@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             raise InputError(f"{args.src}: {error}") from error
         meta = dict(
             converted_from=made.source,
-            layout=args.to,
+            layout=written_layout(made, args.to),
             position_encodings=made.encodings,
             mmplugins=mmplugins.__version__,
         )
@@ -146,6 +146,12 @@ def known_encodings(meta: dict[str, Any]) -> list[dict] | None:
     """What a file that we wrote says of its encodings; safetensors says it as text."""
     known = meta.get("position_encodings")
     return json.loads(known) if isinstance(known, str) else known
+
+
+def written_layout(made: Converted, to: str) -> str:
+    """What `to` is for this family: ours are two, and Twins' common form is found out again."""
+    family = find(made.source).family if to == OURS else "vit"
+    return {"vit": to, "detr": f"{OURS}-detr", "twins": ""}[family]
 
 
 def known_layout(meta: dict[str, Any]) -> str | None:
