@@ -5,6 +5,7 @@ without dropout, and with loops over all pairs of tokens for the buckets.
 """
 
 import math
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -230,3 +231,16 @@ class Official(nn.Module):
             logits.append(self.class_embed(out))
             boxes.append(box.sigmoid())
         return torch.stack(logits), torch.stack(boxes)
+
+
+def irpe(on="k", method="product", mode="contextual", *, shared_heads=True, ratio=2.0):
+    """The config of our IRPE, of which `Official` makes the authors' tables."""
+    return dict(
+        type="IRPE", on=on, method=method, mode=mode, shared_heads=shared_heads, ratio=ratio
+    )
+
+
+@cache
+def official(rows=6, mirrored=False, **options):
+    """One with iRPE of these options, or without; not to be changed."""
+    return Official(rows, irpe=irpe(**options) if options else None, mirrored=mirrored)
