@@ -1,7 +1,6 @@
 """Command line of tools/convert_checkpoint.py."""
 
 import argparse
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ from mmplugins.checkpoints.convert import LAYOUTS, OURS, convert, find
 from mmplugins.checkpoints.layout import Converted, Options
 from mmplugins.checkpoints.moves import LayoutError
 from mmplugins.checkpoints.vit_config import check_vit, vit_config
+from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
 
@@ -52,14 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if target.exists() and not args.overwrite:
             raise InputError(f"`{target}` exists: name another file, or --overwrite it")
         weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
-        options = Options(
-            grid=tuple(args.grid) if args.grid else None,
-            num_heads=args.num_heads,
-            cls_token=args.cls_token,
-            method=args.method,
-            operand=args.operand,
-            encodings=known_encodings(weights.meta),
-        )
+        options = _options(args, weights.meta)
         source = args.source or known_layout(weights.meta)
         try:
             made = convert(weights.state, source=source, to=args.to, options=options)
@@ -77,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"read     {escape(args.src)}: {told}, {_size(weights.state)}")
         for why, names in _by_reason(made.left).items():
             console.print(f"left     {why}: {escape(names)}")
-        digest = hashlib.sha256(target.read_bytes()).hexdigest()
-        console.print(f"written  {escape(args.dst)}: {_size(made.state)}, sha256 {digest[:8]}")
+        digest = file_hash(args.dst)[:8]
+        console.print(f"written  {escape(args.dst)}: {_size(made.state)}, sha256 {digest}")
         if config:
             imports = dict(imports=["mmplugins"], allow_failed_imports=False)
             lines = Config(dict(custom_imports=imports, **config)).pretty_text
@@ -108,10 +101,25 @@ def parser() -> argparse.ArgumentParser:
         help="leave class token and registers behind, as dense models with windows need",
     )
     add("--method", choices=["euclidean", "quantisation"], help="of iRPE, if not told by shapes")
+    add("--ratio", type=float, help="of iRPE, if not the published one of so many buckets")
+    add("--classes", type=int, help="of a detector; 91 keeps the rows that no class of COCO has")
     add("--operand", choices=["k", "q"], default="k", help="of SaPE2 in cope-vit [%(default)s]")
     add("--overwrite", action="store_true", help="replace DST")
     add("--trust-checkpoint", "--trust", action="store_true", help="run code that SRC brings")
     return result
+
+
+def _options(args: argparse.Namespace, meta: dict[str, Any]) -> Options:
+    return Options(
+        grid=tuple(args.grid) if args.grid else None,
+        num_heads=args.num_heads,
+        cls_token=args.cls_token,
+        method=args.method,
+        ratio=args.ratio,
+        classes=args.classes,
+        operand=args.operand,
+        encodings=known_encodings(meta),
+    )
 
 
 def layouts() -> Table:
