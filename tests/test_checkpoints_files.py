@@ -124,6 +124,18 @@ def test_a_full_disk_leaves_what_was_there(suffix, tmp_path):
     assert path.read_text() == "before"
 
 
+def test_urls_of_one_last_name_are_not_one_file(tmp_path):
+    for number, folder in enumerate("ab"):
+        files.write(
+            tmp_path / folder / "model.safetensors", {"w": torch.full((1,), number)}, meta={}
+        )
+    for number, folder in enumerate("ab"):
+        url = (tmp_path / folder / "model.safetensors").as_uri()
+        assert files.read(url).state["w"] == number
+    with pytest.raises(InputError, match=r"could not fetch file://.*gone\.pth"):
+        files.read((tmp_path / "gone.pth").as_uri())
+
+
 def test_the_command_there_and_back(deit, tmp_path, capsys):
     ours, back = tmp_path / "ours.pth", tmp_path / "back.safetensors"
     main([str(deit), str(ours), *ARGS])

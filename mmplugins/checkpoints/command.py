@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add("--to", metavar="NAME", default=OURS, help="layout of DST [%(default)s]")
     add("--entry", metavar="NAME", help="which weights of SRC, such as model_ema [the usual]")
     add("--grid", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
-    add("--num-heads", type=int, help="of the model [C / 64]")
+    add("--num-heads", type=int, help="of the model [C / 64, and 16 of ViT-H, g and G]")
     add(
         "--no-cls-token",
         dest="cls_token",

@@ -1,16 +1,20 @@
 """Weights from files and to files, of whatever wrapper, without running code from them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlparse
 
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.hub import download_url_to_file
 
 from mmplugins.checkpoints.moves import State
 from mmplugins.compat import secure_checkpoints
@@ -53,12 +57,13 @@ def read(path: str, *, trust: bool = False, entry: str | None = None) -> Weights
     """
     check_file(path, "checkpoint")
     try:
-        if path.endswith(".safetensors") and "://" not in path:
-            with safe_open(path, framework="pt") as file:
-                content: Any = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                return Weights(content, meta=dict(file.metadata() or {}))
-        with secure_checkpoints(trust):
-            content = CheckpointLoader.load_checkpoint(path, map_location="cpu")
+        with _local(path) as file:
+            if file.suffix == ".safetensors":
+                with safe_open(file, framework="pt") as tensors:
+                    content: Any = {name: tensors.get_tensor(name) for name in tensors.keys()}  # noqa: SIM118
+                    return Weights(content, meta=dict(tensors.metadata() or {}))
+            with secure_checkpoints(trust):
+                content = CheckpointLoader.load_checkpoint(str(file), map_location="cpu")
     except (RuntimeError, EOFError, KeyError, SafetensorError, OSError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is damaged or no checkpoint: {reason}") from error
@@ -67,6 +72,22 @@ def read(path: str, *, trust: bool = False, entry: str | None = None) -> Weights
     name, state = _weights(content, entry, path)
     meta = content.get("meta") if name else None
     return Weights(state, name, dict(meta or {}), tuple(map(str, content)))
+
+
+@contextmanager
+def _local(path: str) -> Iterator[Path]:
+    """The file itself, or for the time being what a URL gives."""
+    if "://" not in path:
+        yield Path(path).expanduser()
+        return
+    with TemporaryDirectory() as folder:
+        # Not through torch's cache, where all files of one last name are one.
+        file = Path(folder, Path(urlparse(path).path).name)
+        try:
+            download_url_to_file(path, str(file))
+        except (OSError, ValueError) as error:
+            raise InputError(f"could not fetch {path}: {error}") from error
+        yield file
 
 
 def write(path: Path, state: State, *, meta: Mapping[str, Any], entry: str = "state_dict") -> None:

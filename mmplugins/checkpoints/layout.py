@@ -6,6 +6,8 @@ from typing import Literal
 
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
 
+# Heads of the models, by C, whose heads have not 64 dimensions: https://arxiv.org/abs/2106.04560
+LARGE = {1280: 16, 1408: 16, 1664: 16}
 Family = Literal["vit", "detr", "twins"]
 
 
@@ -15,7 +17,7 @@ class Options:
 
     Attributes:
         grid: (height, width) in patches of the training grid; by default a square.
-        num_heads: h, where a tensor must be split by heads; by default C / 64.
+        num_heads: h, which no shape tells; by default C / 64, and that of ViT-H, g and G.
         cls_token: False leaves the class token, and all tokens like it, behind.
         method: of iRPE, where its tables do not tell: euclidean or quantisation.
         ratio: of iRPE, where it is not the published one for that number of buckets.
@@ -34,12 +36,12 @@ class Options:
     encodings: Sequence[dict] | None = None
 
     def heads(self, embed_dims: int) -> int:
-        """`num_heads`, or as many as have 64 dimensions.
+        """`num_heads`, or as many as models of that width have.
 
         Raises:
             LayoutError: which option to name.
         """
-        heads = self.num_heads or max(embed_dims // 64, 1)
+        heads = self.num_heads or LARGE.get(embed_dims) or max(embed_dims // 64, 1)
         if embed_dims % heads:
             raise LayoutError(
                 f"{embed_dims} dimensions do not make {heads} heads: give --num-heads"
