@@ -8,7 +8,7 @@ import pytest
 import mmplugins
 
 PACKAGE = Path(mmplugins.__file__).parent
-HOSTS = {"mmcv", "mmdet", "mmseg"}
+HOSTS = {"mmcv", "mmdet", "mmpretrain", "mmseg"}
 ENCODINGS = {"position_encodings", "bias", "buckets", "grid", "precision", "registry"}
 MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it stands on
     "grid": set(),
@@ -69,6 +69,19 @@ def test_import_arrows_of_the_evaluation(part):
             assert first in EVALUATION[part] | {part}, f"{file.name} imports {first}"
 
 
+def test_conversions_are_pure():
+    """Dict to dict: nothing but tensors; files and models are for the command."""
+    at_work = {"command", "files", "vit_config"}
+    for file in files("checkpoints"):
+        names = set(imports(file))
+        assert not {name.partition(".")[0] for name in names} & HOSTS, file.name
+        if file.stem not in at_work:
+            ours = {name for name in names if name.startswith("mmplugins.")}
+            pure = {name for name in ours if name.startswith("mmplugins.checkpoints")}
+            assert ours == pure, file.name
+            assert not {name.rpartition(".")[2] for name in pure} & at_work, file.name
+
+
 def test_only_adapters_import_the_hosts_outright():
     adapters = {"models/detr.py", "datasets/coco_metric.py", "datasets/seg_metric.py"}
     for file in sorted(PACKAGE.rglob("*.py")):
@@ -83,4 +96,4 @@ def test_only_adapters_import_the_hosts_outright():
             names = (
                 [node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names]
             )
-            assert not {n.partition(".")[0] for n in names} & {"mmdet", "mmseg"}, file
+            assert not {n.partition(".")[0] for n in names} & (HOSTS - {"mmcv"}), file
