@@ -179,11 +179,20 @@ def _difference(
     for batch, size in enumerate(sizes, 1):
         image = torch.randn(batch, 3, *size, generator=random).to(like)
         with torch.no_grad():
-            for got, expected in zip(run(image), tuple(module.eval()(image)), strict=True):
-                if got.shape != expected.shape:
-                    return float("inf")
-                scale = expected.abs().max().clamp(min=torch.finfo(expected.dtype).tiny)
-                worst = max(worst, ((got - expected).abs().max() / scale).item())
+            expected = tuple(module.eval()(image))
+            try:
+                maps = run(image)
+            except (
+                Exception
+            ) as error:  # of many types: a condition on sizes, an operation that fails
+                raise InputError(
+                    f"the graph of {_told(module)} does not run at {size[0]} x {size[1]}: {error}"
+                ) from error
+        for one, right in zip(maps, expected, strict=True):
+            if one.shape != right.shape:
+                return float("inf")
+            scale = right.abs().max().clamp(min=torch.finfo(right.dtype).tiny)
+            worst = max(worst, ((one - right).abs().max() / scale).item())
     return worst
 
 
