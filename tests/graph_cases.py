@@ -116,6 +116,7 @@ def main(folder, *, with_onnx):
         saved = folder / "graph.pt2"
         graph.save_program(module, (40, 56), saved)
         program = torch.export.load(saved)
+        result["bytes"] = saved.stat().st_size
         result["program"] = graph.check_program(program, module, sizes)
         result["part"] = least_part(module)
         if with_onnx:

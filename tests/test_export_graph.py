@@ -31,6 +31,7 @@ def test_graphs_equal_the_model(results):
     for name in ENCODINGS:
         result = results[name]
         assert result["program"] < 1e-5, name
+        assert result["bytes"] < 2e6, "the traced image alone has 4e6"
         assert result["part"] > 5e-4, f"{name}: an encoding that hardly acts would hide its errors"
         if ONNX:
             assert result["onnx"] < 1e-5, name

@@ -91,9 +91,11 @@ def export_program(module: nn.Module) -> ExportedProgram:
     image = torch.zeros(2, 3, *sides, dtype=like.dtype, device=like.device)
     with _quiet(), torch.no_grad():
         try:
-            return torch.export.export(graph, (image,), dynamic_shapes=(dims,), strict=False)
+            program = torch.export.export(graph, (image,), dynamic_shapes=(dims,), strict=False)
         except Exception as error:  # of many types, none of them public
             raise InputError(f"torch.export cannot trace {_told(module)}: {error}") from error
+    program.example_inputs = None  # the image would be most of the file
+    return program
 
 
 def export_onnx(program: ExportedProgram, file: Path) -> None:
