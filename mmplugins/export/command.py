@@ -18,9 +18,9 @@ from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import add_model_options, plain_errors, read_config
 from mmplugins.export.backbone import Backbone, WithNeck, load
 from mmplugins.export.card import card, facts
+from mmplugins.export.graph import GRAPHS
 from mmplugins.export.timm_model import timm_model
 
-GRAPHS: dict = {}
 FORMATS = ("state_dict", "safetensors", "timm", *GRAPHS)
 EPILOG = """
   state_dict     NAME-SHA256.pth, for init_cfg=dict(type="Pretrained", ...) of any OpenMMLab host
