@@ -136,7 +136,8 @@ def test_urls_of_one_last_name_are_not_one_file(tmp_path):
         files.read((tmp_path / "gone.pth").as_uri())
 
 
-def test_the_command_there_and_back(deit, tmp_path, capsys):
+def test_the_command_there_and_back(deit, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
     ours, back = tmp_path / "ours.pth", tmp_path / "back.safetensors"
     main([str(deit), str(ours), *ARGS])
     said = capsys.readouterr().out
@@ -148,7 +149,7 @@ def test_the_command_there_and_back(deit, tmp_path, capsys):
     model.init_weights()
     made = convert(FLAT, options=Options(grid=GRID, num_heads=2)).state
     assert all(torch.equal(tensor, made[name]) for name, tensor in model.state_dict().items())
-    main([str(ours), str(back), "--to", "timm", *ARGS])
+    main([str(ours), "~/back.safetensors", "--to", "timm", *ARGS])
     returned = load_file(back)
     assert FLAT.keys() - returned.keys() == {"head.weight", "head.bias"}
     assert all(torch.equal(FLAT[name], tensor) for name, tensor in returned.items())
@@ -172,6 +173,15 @@ def test_what_is_wrong_ends_with_one_line(argv, message, deit, monkeypatch):
     with pytest.raises(SystemExit, match=message):
         main([str(deit) if arg == "SRC" else arg for arg in argv])
     assert not (deit.parent / "out.pth").exists()
+
+
+def test_what_no_weights_tell_is_told(deit, tmp_path, capsys):
+    names = [str(tmp_path / f"{letter}.pth") for letter in "abc"]
+    main([str(deit), names[0], *ARGS[:3]])
+    assert "untold   1 heads" in capsys.readouterr().out
+    torch.save(dict(state_dict=files.read(names[0]).state), names[1])  # as a trainer would
+    main([names[1], names[2], "--to", "timm"])
+    assert "untold   encodings without weights" in capsys.readouterr().out
 
 
 def test_the_list_tells_all(capsys):

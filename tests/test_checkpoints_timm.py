@@ -60,6 +60,10 @@ SOURCES = {
         ("vit_tiny_patch16_224", dict(class_token=False, global_pool="avg")),
         lambda state: state,
     ),
+    "timm with registers only": (
+        ("vit_tiny_patch16_224", dict(class_token=False, global_pool="avg", reg_tokens=3)),
+        lambda state: state,
+    ),
     "timm without biases": (("vit_tiny_patch16_224", dict(qkv_bias=False)), lambda state: state),
     "deit-distilled": (("deit_tiny_distilled_patch16_224", {}), lambda state: state),
     "deit3": (("deit3_small_patch16_224", {}), deit3),
@@ -190,6 +194,15 @@ def test_shapes_that_make_no_vit_are_named():
         check_vit(made.state, vit_config(made.state, made.encodings, OPTIONS))
 
 
+@pytest.mark.parametrize("name", ["vit_huge_patch14_224", "vit_so400m_patch14_siglip_gap_224"])
+def test_heads_of_large_models_are_known(name):
+    with torch.device("meta"):
+        model = timm.create_model(name, depth=1)
+    made = convert(model.state_dict())
+    arch = vit_config(made.state, made.encodings, Options())["arch"]
+    assert arch["num_heads"] == model.blocks[0].attn.num_heads
+
+
 def test_encodings_that_have_no_place_are_named():
     ours = MODELS.build(
         dict(
@@ -204,6 +217,9 @@ def test_encodings_that_have_no_place_are_named():
         convert(ours.state_dict(), to="timm", options=known)
     with pytest.raises(LayoutError, match=r"timm has no place .* left over: pos\.0\.peg"):
         convert(ours.state_dict(), to="timm")
+    twice = Options(encodings=[dict(type="LearnedAPE")] * 2)
+    with pytest.raises(LayoutError, match="timm has each encoding once, not LearnedAPE, Learned"):
+        convert(ours.state_dict(), to="timm", options=twice)
 
 
 def test_every_wrapper_is_seen_through():

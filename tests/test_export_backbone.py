@@ -145,10 +145,14 @@ def test_the_lines_of_each_host_load_it(host, trained, tmp_path, monkeypatch):
     ("encodings", "options"),
     [
         ([dict(type="LearnedAPE")], dict(with_cls_token=True, num_registers=2, init_values=0.1)),
-        ([dict(type="LearnedAPE")], {}),
+        ([dict(type="mmplugins.LearnedAPE")], dict(num_registers=2)),
         ([], dict(final_norm=False, qkv_bias=False, mlp_ratio=2.0)),
         ([dict(type="RoPE", variant="mixed")], dict(with_cls_token=True, init_values=0.1)),
         ([dict(type="RoPE"), dict(type="LearnedAPE")], dict(with_cls_token=True)),
+        (
+            [dict(type="RoPE", variant="mixed")],
+            dict(num_registers=2, qkv_bias=False, final_norm=False),
+        ),
     ],
 )
 def test_the_lines_for_timm_load_it(encodings, options, tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from mmplugins.checkpoints import files
 from mmplugins.checkpoints.convert import LAYOUTS, OURS, convert, find
 from mmplugins.checkpoints.layout import Converted, Options
 from mmplugins.checkpoints.moves import LayoutError
-from mmplugins.checkpoints.vit_config import check_vit, vit_config
+from mmplugins.checkpoints.vit_config import check_vit, plain, vit_config
 from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
@@ -47,12 +47,12 @@ def main(argv: Sequence[str] | None = None) -> None:
             return
         if args.dst is None:
             raise InputError("name two files, SRC and DST, or --list")
-        target = Path(args.dst)
+        target = Path(args.dst).expanduser()
         files.check_suffix(target)
         if target.exists() and not args.overwrite:
             raise InputError(f"`{target}` exists: name another file, or --overwrite it")
         weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
-        options = _options(args, weights.meta)
+        options = _options(args, known_encodings(args.src, weights.meta))
         source = args.source or known_layout(weights.meta)
         try:
             made = convert(weights.state, source=source, to=args.to, options=options)
@@ -70,8 +70,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         console.print(f"read     {escape(args.src)}: {told}, {_size(weights.state)}")
         for why, names in _by_reason(made.left).items():
             console.print(f"left     {why}: {escape(names)}")
-        digest = file_hash(args.dst)[:8]
-        console.print(f"written  {escape(args.dst)}: {_size(made.state)}, sha256 {digest}")
+        digest = file_hash(str(target))[:8]
+        console.print(f"written  {escape(str(target))}: {_size(made.state)}, sha256 {digest}")
+        for line in untold(made, args.to, options):
+            console.print(f"untold   {line}")
         if config:
             imports = dict(imports=["mmplugins"], allow_failed_imports=False)
             lines = Config(dict(custom_imports=imports, **config)).pretty_text
@@ -93,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
     add("--to", metavar="NAME", default=OURS, help="layout of DST [%(default)s]")
     add("--entry", metavar="NAME", help="which weights of SRC, such as model_ema [the usual]")
     add("--grid", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
-    add("--num-heads", type=int, help="of the model [C / 64, and 16 of ViT-H, g and G]")
+    add("--num-heads", type=int, help="of the model [C / 64, and 16 of ViT-H, g, G, So400m]")
     add(
         "--no-cls-token",
         dest="cls_token",
@@ -109,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def _options(args: argparse.Namespace, meta: dict[str, Any]) -> Options:
+def _options(args: argparse.Namespace, encodings: list[dict] | None) -> Options:
     return Options(
         grid=tuple(args.grid) if args.grid else None,
         num_heads=args.num_heads,
@@ -118,7 +120,7 @@ def _options(args: argparse.Namespace, meta: dict[str, Any]) -> Options:
         ratio=args.ratio,
         classes=args.classes,
         operand=args.operand,
-        encodings=known_encodings(meta),
+        encodings=encodings,
     )
 
 
@@ -150,10 +152,31 @@ def fitting(made: Converted, checkpoint: Path, options: Options) -> dict[str, An
     return dict(model=dict(backbone=dict(_delete_=True, **backbone, init_cfg=init_cfg)))
 
 
-def known_encodings(meta: dict[str, Any]) -> list[dict] | None:
-    """What a file that we wrote says of its encodings; safetensors says it as text."""
+def untold(made: Converted, to: str, options: Options) -> list[str]:
+    """What was taken for granted, since no weights tell it."""
+    if to != OURS and made.source.startswith(OURS) and options.encodings is None:
+        return [
+            "encodings without weights, windows: if the model has any, they are lost; "
+            "tools/export_backbone.py reads them from its config"
+        ]
+    if to == OURS and find(made.source).family == "vit" and options.num_heads is None:
+        width = len(made.state["patch_embed.proj.weight"])
+        return [f"{options.heads(width)} heads: if the model has others, give --num-heads"]
+    return []
+
+
+def known_encodings(path: str, meta: dict[str, Any]) -> list[dict] | None:
+    """What a file that we wrote says of its encodings; safetensors says it as text.
+
+    Raises:
+        InputError: it says of some that do not exist.
+    """
     known = meta.get("position_encodings")
-    return json.loads(known) if isinstance(known, str) else known
+    try:
+        known = json.loads(known) if isinstance(known, str) else known
+        return None if known is None else plain(known)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path} names position encodings that are none: {error}") from error
 
 
 def written_layout(made: Converted, to: str) -> str:

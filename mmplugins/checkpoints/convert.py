@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from mmplugins.checkpoints import cope_vit, detr, irpe, openmmlab, ours, rope_vit, timm, twins
 from mmplugins.checkpoints.layout import Converted, Layout, Options
-from mmplugins.checkpoints.moves import LayoutError, Moves, State
+from mmplugins.checkpoints.moves import LayoutError, Moves, State, shapes_told
 from mmplugins.checkpoints.wrappers import bare, parts
 
 SOURCES = (ours, timm, irpe, rope_vit, cope_vit, openmmlab, detr, twins)
@@ -33,7 +33,8 @@ def convert(
     origin, prefix, state = _placed(whole, find(source) if source else None)
     moves = Moves(state)
     try:
-        encodings = origin.read(moves, options)
+        with shapes_told():
+            encodings = origin.read(moves, options)
         moves.end()
     except LayoutError as error:
         likely = [layout.name for layout in _alike(state) if layout != origin]
@@ -92,13 +93,17 @@ def _alike(state: State) -> list[Layout]:
 def _written(common: Converted, target: Layout, options: Options) -> Converted:
     """From the common form to the layout `target`."""
     known = target.encodings
-    foreign = {encoding["type"] for encoding in common.encodings} - (known or set())
+    types = [encoding["type"] for encoding in common.encodings]
+    foreign = set(types) - (known or set())
     if known is not None and foreign:
         can = ", ".join(sorted(known)) or "none"
         raise LayoutError(f"{target.name} cannot express {', '.join(sorted(foreign))}, only {can}")
+    if known is not None and len(set(types)) < len(types):
+        raise LayoutError(f"{target.name} has each encoding once, not {', '.join(types)}")
     back = Moves(common.state)
     try:
-        target.write(back, replace(options, encodings=common.encodings))
+        with shapes_told():
+            target.write(back, replace(options, encodings=common.encodings))
         back.end()
     except LayoutError as error:
         raise LayoutError(f"{target.name} has no place for this model: {error}") from error

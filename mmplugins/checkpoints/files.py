@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlparse
@@ -64,14 +65,17 @@ def read(path: str, *, trust: bool = False, entry: str | None = None) -> Weights
                     return Weights(content, meta=dict(tensors.metadata() or {}))
             with secure_checkpoints(trust):
                 content = CheckpointLoader.load_checkpoint(str(file), map_location="cpu")
-    except (RuntimeError, EOFError, KeyError, SafetensorError, OSError) as error:
+    except (InputError, UnpicklingError):
+        raise
+    except Exception as error:  # what damage makes a reader raise, nobody has listed
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(f"{path} is damaged or no checkpoint: {reason}") from error
     if not isinstance(content, Mapping):
         raise InputError(f"{path} holds a {type(content).__name__}, no state dict")
     name, state = _weights(content, entry, path)
     meta = content.get("meta") if name else None
-    return Weights(state, name, dict(meta or {}), tuple(map(str, content)))
+    known = dict(meta) if isinstance(meta, Mapping) else {}
+    return Weights(state, name, known, tuple(map(str, content)))
 
 
 @contextmanager
@@ -141,4 +145,4 @@ def _is_state(content: Any) -> bool:
 
 
 def _tensors(content: Mapping[str, Any]) -> State:
-    return {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in content.items() if isinstance(value, Tensor)}

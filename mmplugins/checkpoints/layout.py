@@ -6,8 +6,9 @@ from typing import Literal
 
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
 
-# Heads of the models, by C, whose heads have not 64 dimensions: https://arxiv.org/abs/2106.04560
-LARGE = {1280: 16, 1408: 16, 1664: 16}
+# Heads of the models, by C, whose heads have not 64 dimensions: ViT-H, g and G of
+# https://arxiv.org/abs/2106.04560, SoViT-400m, and g-opt of https://arxiv.org/abs/2502.14786
+LARGE = {1152: 16, 1280: 16, 1408: 16, 1536: 16, 1664: 16}
 Family = Literal["vit", "detr", "twins"]
 
 
@@ -17,7 +18,7 @@ class Options:
 
     Attributes:
         grid: (height, width) in patches of the training grid; by default a square.
-        num_heads: h, which no shape tells; by default C / 64, and that of ViT-H, g and G.
+        num_heads: h, which no shape tells; by default C / 64, or that of `LARGE`.
         cls_token: False leaves the class token, and all tokens like it, behind.
         method: of iRPE, where its tables do not tell: euclidean or quantisation.
         ratio: of iRPE, where it is not the published one for that number of buckets.

@@ -1,7 +1,8 @@
 """Moving tensors from the names of one layout to those of another, each exactly once."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -9,12 +10,28 @@ from torch import Tensor
 State = dict[str, Tensor]
 Names = Sequence[tuple[str, str]]
 Numbers = tuple[int, ...]
-FIELDS = {"i": r"\d+", "j": r"\d+", "rest": r".+"}
+# No model has more layers; a number in a hostile name would have us count to it.
+FIELDS = {"i": r"\d{1,4}", "j": r"\d{1,4}", "rest": r".+"}
 SHOWN = 12  # names in a message, of what may be hundreds
 
 
 class LayoutError(ValueError):
     """A state dict is not what a layout says, or the other layout has no place for it."""
+
+
+@contextmanager
+def shapes_told() -> Iterator[None]:
+    """Within this context tensors of shapes that nobody expects raise what they should.
+
+    Raises:
+        LayoutError: instead of whatever else.
+    """
+    try:
+        yield
+    except LayoutError:
+        raise
+    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise LayoutError(f"names or shapes that no such model has ({error})") from error
 
 
 class Moves:
@@ -152,7 +169,9 @@ def _gaps(found: dict[str, set[Numbers]]) -> list[str]:
         if len(fields) == 1 and wanted:
             wanted = {(number,) for number in range(max(wanted)[0] + 1)}
         absent = sorted(wanted - seen) if wanted else [["*"] * len(fields)]
-        gaps += [template.format(**dict(zip(fields, each, strict=True))) for each in absent]
+        gaps += [
+            template.format(**dict(zip(fields, each, strict=True)), rest="*") for each in absent
+        ]
     return gaps
 
 

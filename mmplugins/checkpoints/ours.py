@@ -6,6 +6,7 @@ from functools import partial
 
 from mmplugins.checkpoints.layout import Layout, Options
 from mmplugins.checkpoints.moves import LayoutError, Moves, State, some
+from mmplugins.checkpoints.vit import TOKENS
 
 SAME = [("{rest}", "{rest}")]
 
@@ -13,6 +14,11 @@ SAME = [("{rest}", "{rest}")]
 def _read(moves: Moves, options: Options, *, marks: Callable[[State], bool]) -> list[dict]:
     if not marks(moves.rest):  # or every name would do
         raise LayoutError(f"names such as {some(list(moves.rest))}")
+    if not options.cls_token and any(name in moves.rest for name in TOKENS):
+        raise LayoutError(
+            "weights of ours keep their class token and registers: leave them behind where you "
+            "convert to ours"
+        )
     moves.rename(SAME)
     return [dict(encoding) for encoding in options.encodings or ()]
 

@@ -13,11 +13,12 @@ import torch
 
 from mmplugins.checkpoints.layout import Layout, Options, expressible
 from mmplugins.checkpoints.moves import LayoutError, Moves, State
-from mmplugins.checkpoints.timm import GAMMAS, TIMM
+from mmplugins.checkpoints.timm import GAMMAS
 from mmplugins.checkpoints.vit import (
     HEAD,
     QKV,
     TABLE,
+    TOKENS,
     move_trunk,
     need_class_token,
     read_tokens,
@@ -41,7 +42,7 @@ def _read_timm(moves: Moves, options: Options) -> list[dict]:
     freqs = moves.need("rope.freqs")
     if freqs is not None:
         _split(moves, freqs)
-    return _read(moves, options, names=TIMM, variant="mixed")
+    return _read(moves, options, names=TOKENS, variant="mixed")
 
 
 def _read_axial(moves: Moves, options: Options) -> list[dict]:
@@ -86,7 +87,7 @@ def _write_timm(moves: Moves, options: Options) -> None:
     freqs = _joined(moves, options)
     if freqs is not None:
         moves.put("rope.freqs", freqs)
-    _write(moves, names=TIMM)
+    _write(moves, names=TOKENS)
 
 
 def _write_axial(moves: Moves, options: Options) -> None:

@@ -10,9 +10,8 @@ from functools import partial
 
 from mmplugins.checkpoints.layout import Layout, Options
 from mmplugins.checkpoints.moves import Moves, State
-from mmplugins.checkpoints.vit import HEAD, SCALES, move_trunk, read_tokens, write_tokens
+from mmplugins.checkpoints.vit import HEAD, SCALES, TOKENS, move_trunk, read_tokens, write_tokens
 
-TIMM = ("cls_token", "reg_token")
 DISTILLED = ("cls_token", "dist_token")
 DINOV2 = ("cls_token", "register_tokens")
 GAMMAS = ("blocks.{i}.gamma_1", "blocks.{i}.gamma_2")
@@ -90,8 +89,8 @@ LAYOUTS = (
         about="timm's ViT, DeiT",
         encodings=ENCODINGS,
         marks=_is_timm,
-        read=partial(_read, names=TIMM),
-        write=partial(_write, names=TIMM),
+        read=partial(_read, names=TOKENS),
+        write=partial(_write, names=TOKENS),
     ),
     Layout(
         name="deit-distilled",
@@ -108,8 +107,8 @@ LAYOUTS = (
         about="DeiT III of its authors",
         encodings=ENCODINGS,
         marks=_is_deit3,
-        read=partial(_read, names=TIMM, scales=GAMMAS),
-        write=partial(_write, names=TIMM, scales=GAMMAS, rows=0),
+        read=partial(_read, names=TOKENS, scales=GAMMAS),
+        write=partial(_write, names=TOKENS, scales=GAMMAS, rows=0),
     ),
     Layout(
         name="mae",
@@ -117,8 +116,8 @@ LAYOUTS = (
         about="MAE as pretrained; its decoder is left behind",
         encodings=ENCODINGS,
         marks=_is_mae,
-        read=partial(_read, names=TIMM),
-        write=partial(_write, names=TIMM),
+        read=partial(_read, names=TOKENS),
+        write=partial(_write, names=TOKENS),
     ),
     Layout(
         name="dinov2",

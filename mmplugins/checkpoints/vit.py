@@ -9,6 +9,7 @@ from torch import Tensor
 from mmplugins.checkpoints.layout import Options
 from mmplugins.checkpoints.moves import LayoutError, Moves
 
+TOKENS = ("cls_token", "reg_token")  # in front, in this order
 TABLE, PREFIX_TABLE = "pos.-1.learnedape.table", "pos.-1.learnedape.prefix_table"
 APE = dict(type="LearnedAPE")
 HEAD = "the classification head"
@@ -51,7 +52,7 @@ def read_tokens(
     moves: Moves,
     options: Options,
     *,
-    names: Sequence[str] = ("cls_token", "reg_token"),
+    names: Sequence[str] = TOKENS,
     pos_embed: str = "pos_embed",
 ) -> list[dict]:
     """Tokens in front and the flat table of positions, to ours; the encoding that this makes.
@@ -61,16 +62,17 @@ def read_tokens(
     Args:
         moves: from a layout to ours.
         options: `grid` and `cls_token` are read.
-        names: of the tokens in front, in their order: ours are called cls_token and reg_token.
+        names: what the layout calls `TOKENS`; it may have the first only.
         pos_embed: name of the table [1, prefix + HW, C].
     """
-    tokens = [token for name in names if (token := moves.take(name)) is not None]
-    prefix = sum(token.shape[1] for token in tokens)
+    pairs = [(ours, name) for ours, name in zip(TOKENS, names, strict=False) if name in moves.rest]
+    tokens = {ours: moves.rest.pop(name) for ours, name in pairs}
+    prefix = sum(token.shape[1] for token in tokens.values())
     if options.cls_token:
-        for name, token in zip(("cls_token", "reg_token"), tokens, strict=False):
+        for name, token in tokens.items():
             moves.put(name, token)
     else:
-        moves.left.update(dict.fromkeys(names[: len(tokens)], "no class token was asked for"))
+        moves.left.update({name: "no class token was asked for" for _, name in pairs})
     table = moves.take(pos_embed)
     if table is None:
         return []
@@ -85,7 +87,7 @@ def read_tokens(
 def write_tokens(
     moves: Moves,
     *,
-    names: Sequence[str] = ("cls_token", "reg_token"),
+    names: Sequence[str] = TOKENS,
     pos_embed: str = "pos_embed",
     rows: int | None = None,
 ) -> None:
@@ -103,11 +105,9 @@ def write_tokens(
     Raises:
         LayoutError: more tokens than the layout has, or than have a position.
     """
-    found = {
-        name: token
-        for name in ("cls_token", "reg_token")
-        if (token := moves.take(name)) is not None
-    }
+    found = {name: token for name in TOKENS if (token := moves.take(name)) is not None}
+    if "reg_token" in names:  # timm's names, and its models may have registers only
+        names = tuple(found)
     if len(found) > len(names):
         raise LayoutError(f"{', '.join(found)}: the layout has no more than {', '.join(names)}")
     tokens, table, front = list(found.values()), moves.take(TABLE), moves.take(PREFIX_TABLE)
@@ -153,7 +153,7 @@ def need_table(moves: Moves, options: Options) -> None:
             "every model there has a table of positions: give the training grid, "
             "--grid HEIGHT WIDTH in patches, for one of zeros"
         )
-    tokens = [moves.rest[name] for name in ("cls_token", "reg_token") if name in moves.rest]
+    tokens = [moves.rest[name] for name in TOKENS if name in moves.rest]
     prefix = sum(token.shape[1] for token in tokens)
     moves.rest[TABLE] = weight.new_zeros(1, *options.grid, len(weight))
     if prefix:

@@ -1,17 +1,23 @@
-"""The config of the ViT that a state dict of ours belongs to."""
+"""The config of the ViT that a state dict of ours belongs to, and those of its encodings."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 
 from mmplugins.checkpoints.layout import Options
-from mmplugins.checkpoints.moves import LayoutError, State, some
-from mmplugins.checkpoints.vit import TABLE
+from mmplugins.checkpoints.moves import LayoutError, Moves, State, shapes_told, some
+from mmplugins.checkpoints.vit import QKV, TABLE
 from mmplugins.models.vit import ARCHS
-from mmplugins.registry import MODELS
+from mmplugins.registry import (
+    MODELS,
+    POSITION_ENCODINGS,
+    check_options,
+    position_encoding_class,
+)
 
 
+@shapes_told()
 def vit_config(state: State, encodings: Sequence[dict], options: Options) -> dict[str, Any]:
     """Options of `mmplugins.ViT` that fit the shapes in `state`; those of its default are left out.
 
@@ -19,9 +25,12 @@ def vit_config(state: State, encodings: Sequence[dict], options: Options) -> dic
         state: weights in our names.
         encodings: configs of its encodings.
         options: `num_heads` and `grid`, which shapes alone do not tell; the grid may be in a table.
+
+    Raises:
+        LayoutError: tensors that a ViT needs are missing, or of other shapes.
     """
     width, channels, patch, _ = state["patch_embed.proj.weight"].shape
-    depth = 1 + max(int(name.split(".")[1]) for name in state if name.startswith("blocks."))
+    depth = Moves(state).depth(QKV)
     arch = dict(embed_dims=width, depth=depth, num_heads=options.heads(width))
     named = [name for name, known in ARCHS.items() if known == arch]
     table = state.get(TABLE)
@@ -49,6 +58,7 @@ def vit_config(state: State, encodings: Sequence[dict], options: Options) -> dic
     )
 
 
+@shapes_told()
 def check_vit(state: State, config: dict[str, Any]) -> None:
     """See that the ViT of `config` has exactly the tensors of `state`.
 
@@ -69,3 +79,17 @@ def check_vit(state: State, config: dict[str, Any]) -> None:
     parts = [f"{what}: {some(names)}" for what, names in wrong.items() if names]
     if parts:
         raise LayoutError(f"no ViT of ours has these weights; {'; '.join(parts)}")
+
+
+def plain(encodings: Iterable[dict]) -> list[dict]:
+    """Configs of encodings that exist, with types as layouts name them: without our scope.
+
+    Raises:
+        KeyError, TypeError, ValueError: of what is none; the message says why.
+    """
+    known = []
+    for encoding in encodings:
+        kind = position_encoding_class(encoding, POSITION_ENCODINGS)
+        check_options(kind, {name: value for name, value in encoding.items() if name != "type"})
+        known.append({**encoding, "type": kind.__name__})
+    return known

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import mmplugins
 from mmplugins.checkpoints import files
 from mmplugins.checkpoints.moves import State, some
+from mmplugins.checkpoints.vit_config import plain
 from mmplugins.checkpoints.wrappers import bare, within
 from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
@@ -46,7 +47,7 @@ class Backbone:
     @property
     def encodings(self) -> list[dict]:
         """Configs of its position encodings."""
-        return list(self.config.get("position_encodings", []))
+        return plain(self.config.get("position_encodings", []))
 
     @property
     def grid(self) -> tuple[int, int] | None:

@@ -57,12 +57,11 @@ def _shared(backbone: Backbone, state: State) -> dict[str, Any]:
 def _plain(backbone: Backbone, state: State) -> dict[str, Any]:
     """For timm's VisionTransformer."""
     table, (height, width) = state.get("pos_embed"), backbone.grid
-    registers = state.get("reg_token")
     return dict(
         model_name="vit_base_patch16_224",
         **_shared(backbone, state),
         qkv_bias=backbone.config.get("qkv_bias", True),
-        reg_tokens=0 if registers is None else registers.shape[1],
+        reg_tokens=_registers(state),
         no_embed_class=table is not None and table.shape[1] == height * width,
         pos_embed="none" if table is None else "learn",
         final_norm=backbone.config.get("final_norm", True),
@@ -80,6 +79,13 @@ def _rotary(backbone: Backbone, state: State) -> dict[str, Any]:
     return dict(
         model_name=f"vit_base_patch16_rope{mixed}_224",
         **shared,
+        qkv_bias=backbone.config.get("qkv_bias", True),
+        num_reg_tokens=_registers(state),
+        use_post_transformer_norm=backbone.config.get("final_norm", True),
         use_abs_pos_emb="pos_embed" in state,
         no_embed_class=True,
     )
+
+
+def _registers(state: State) -> int:
+    return state["reg_token"].shape[1] if "reg_token" in state else 0
