@@ -208,3 +208,8 @@ def test_the_command_leaves_a_page_that_tells_all(trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*argv, "--format", "tflite"])
     assert "tflite: formats are state_dict" in capsys.readouterr().err
+
+
+def test_a_neck_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(InputError, match="--with-neck: the model, or the checkpoint, has no neck"):
+        export(made(config(), tmp_path), tmp_path, ["torch_export"], with_neck=True)

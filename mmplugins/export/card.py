@@ -58,8 +58,8 @@ def card(
 GRAPHS = {
     "onnx": "import onnxruntime\n\n"
     'session = onnxruntime.InferenceSession("{file}")\n'
-    'maps = session.run(None, {{"image": image}})  # numpy, float32, 1 x 3 x H x W',
+    'maps = session.run(None, {{"image": image}})  # numpy, float32, B x 3 x H x W',
     "torch_export": "import torch\n\n"
     'model = torch.export.load("{file}").module()\n'
-    "maps = model(image)  # 1 x 3 x H x W",
+    "maps = model(image)  # B x 3 x H x W",
 }
