@@ -181,7 +181,15 @@ def test_what_no_weights_tell_is_told(deit, tmp_path, capsys):
     assert "untold   1 heads" in capsys.readouterr().out
     torch.save(dict(state_dict=files.read(names[0]).state), names[1])  # as a trainer would
     main([names[1], names[2], "--to", "timm"])
-    assert "untold   encodings without weights" in capsys.readouterr().out
+    assert "untold   windows and encodings without weights" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("option", ["--grid=0", "--num-heads=0", "--num-heads=-2", "--classes=x"])
+def test_numbers_begin_with_one(option, capsys):
+    name, value = option.split("=")
+    with pytest.raises(SystemExit):
+        main(["a.pth", "b.pth", name, value, *["3"] * (name == "--grid")])
+    assert f"{value} is not a number from 1 on" in capsys.readouterr().err
 
 
 def test_the_list_tells_all(capsys):

@@ -210,6 +210,29 @@ def test_the_command_leaves_a_page_that_tells_all(trained, tmp_path, capsys):
     assert "tflite: formats are state_dict" in capsys.readouterr().err
 
 
+def test_what_trainers_wrap_it_in_is_seen_through(tmp_path):
+    cfg = config([dict(type="LearnedAPE")])
+    state = made(cfg, tmp_path).state
+    whole = {f"module.backbone.{name}": tensor for name, tensor in state.items()}
+    whole["module.head.weight"] = torch.ones(2)
+    meta = dict(epoch=torch.tensor(3), iter=7)
+    torch.save(dict(state_dict=whole, meta=meta), tmp_path / "ddp.pth")
+    del cfg.model["neck"]
+    backbone = load(cfg, str(tmp_path / "ddp.pth"), name="toy")
+    assert all(torch.equal(backbone.state[name], tensor) for name, tensor in state.items())
+    assert backbone.facts["trained"] == {"iter": 7}
+
+
+def test_places_that_cannot_be_written_are_named(trained, tmp_path, capsys):
+    (tmp_path / "toy.py").write_text(trained.cfg.pretty_text)
+    argv = [str(tmp_path / "toy.py"), trained.file, "--out"]
+    with pytest.raises(SystemExit, match=r"could not write into `.*toy\.py`"):
+        main([*argv, str(tmp_path / "toy.py")])
+    with pytest.raises(SystemExit):
+        main([*argv, str(tmp_path / "out"), "--name", "a/b"])
+    assert "`a/b` is no name of a file" in capsys.readouterr().err
+
+
 def test_a_neck_that_is_not_there_is_named(tmp_path):
     with pytest.raises(InputError, match="--with-neck: the model, or the checkpoint, has no neck"):
         export(made(config(), tmp_path), tmp_path, ["torch_export"], with_neck=True)

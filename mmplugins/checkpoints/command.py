@@ -94,8 +94,8 @@ def parser() -> argparse.ArgumentParser:
     add("--source", metavar="NAME", help="layout of SRC [found out]")
     add("--to", metavar="NAME", default=OURS, help="layout of DST [%(default)s]")
     add("--entry", metavar="NAME", help="which weights of SRC, such as model_ema [the usual]")
-    add("--grid", nargs=2, type=int, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
-    add("--num-heads", type=int, help="of the model [C / 64, and 16 of ViT-H, g, G, So400m]")
+    add("--grid", nargs=2, type=_count, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
+    add("--num-heads", type=_count, help="of the model [C / 64, and 16 of ViT-H, g, G, So400m]")
     add(
         "--no-cls-token",
         dest="cls_token",
@@ -104,11 +104,17 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--method", choices=["euclidean", "quantisation"], help="of iRPE, if not told by shapes")
     add("--ratio", type=float, help="of iRPE, if not the published one of so many buckets")
-    add("--classes", type=int, help="of a detector; 91 keeps the rows that no class of COCO has")
+    add("--classes", type=_count, help="of a detector; 91 keeps the rows that no class of COCO has")
     add("--operand", choices=["k", "q"], default="k", help="of SaPE2 in cope-vit [%(default)s]")
     add("--overwrite", action="store_true", help="replace DST")
     add("--trust-checkpoint", "--trust", action="store_true", help="run code that SRC brings")
     return result
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 1 on")
+    return int(text)
 
 
 def _options(args: argparse.Namespace, encodings: list[dict] | None) -> Options:
@@ -154,10 +160,11 @@ def fitting(made: Converted, checkpoint: Path, options: Options) -> dict[str, An
 
 def untold(made: Converted, to: str, options: Options) -> list[str]:
     """What was taken for granted, since no weights tell it."""
-    if to != OURS and made.source.startswith(OURS) and options.encodings is None:
+    if to != OURS and made.source == OURS:
+        parts = "windows" if options.encodings else "windows and encodings without weights"
         return [
-            "encodings without weights, windows: if the model has any, they are lost; "
-            "tools/export_backbone.py reads them from its config"
+            f"{parts}: if the model has any, they are lost; tools/export_backbone.py sees them "
+            "in its config"
         ]
     if to == OURS and find(made.source).family == "vit" and options.num_heads is None:
         width = len(made.state["patch_embed.proj.weight"])

@@ -95,11 +95,11 @@ def load(
     weights = files.read(
         checkpoint, trust=trust, entry="ema_state_dict" if kind == "last" else None
     )
-    state = within(weights.state, "module.") if kind == "last" else weights.state
+    state = within(weights.state, "module.") if kind == "last" else bare(weights.state)
     whole = any(key.startswith("backbone.") for key in state)
     init_default_scope(cfg.default_scope)
     module, config = _built(cfg.model.backbone)
-    _fill(module, within(state, "backbone.") if whole else bare(state), f"{checkpoint}: backbone")
+    _fill(module, within(state, "backbone.") if whole else state, f"{checkpoint}: backbone")
     neck = None
     if whole and cfg.model.get("neck"):
         neck, _ = _built(cfg.model.neck)
@@ -107,7 +107,11 @@ def load(
     facts = {
         "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
         "weights": _told(kind, averaged="ema_state_dict" in weights.entries),
-        "trained": {key: weights.meta[key] for key in ("epoch", "iter") if key in weights.meta},
+        "trained": {
+            key: count
+            for key in ("epoch", "iter")
+            if isinstance(count := weights.meta.get(key), int)
+        },
         "parameters": sum(parameter.numel() for parameter in module.parameters()),
         "mmplugins": mmplugins.__version__,
     }

@@ -50,11 +50,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             kind=args.weights,
             trust=args.trust_checkpoint,
         )
-        folder = Path(args.out)
-        written, arguments = export(backbone, folder, args.format, with_neck=args.with_neck)
-        text = json.dumps(facts(backbone), indent=2)
-        write(folder / f"{backbone.name}.json", f"{text}\n".encode())
-        write(folder / "README.md", card(backbone, written, arguments).encode())
+        folder = Path(args.out).expanduser()
+        try:
+            written, arguments = export(backbone, folder, args.format, with_neck=args.with_neck)
+            text = json.dumps(facts(backbone), indent=2)
+            write(folder / f"{backbone.name}.json", f"{text}\n".encode())
+            write(folder / "README.md", card(backbone, written, arguments).encode())
+        except OSError as error:
+            raise InputError(f"could not write into `{folder}`: {error}") from error
         console = Console(highlight=False, soft_wrap=True)
         for name, file in written.items():
             console.print(f"{name:13} {escape(str(file))}  {file.stat().st_size / 2**20:.1f} MiB")
@@ -85,7 +88,7 @@ def parser() -> argparse.ArgumentParser:
         help="those the checkpoint would be tested with, which are averages if EMAHook made them, "
         "or those of the last iteration instead [%(default)s]",
     )
-    add("--name", help="of the files [that of the config]")
+    add("--name", type=_name, help="of the files [that of the config]")
     add("--with-neck", action="store_true", help="graphs go on through the neck")
     return result
 
@@ -132,6 +135,12 @@ def _hashed(folder: Path, stem: str, suffix: str, save: Callable[[Path], None]) 
         return draft.replace(folder / f"{stem}-{file_hash(str(draft))[:8]}{suffix}")
     finally:
         draft.unlink(missing_ok=True)
+
+
+def _name(text: str) -> str:
+    if Path(text).name != text:
+        raise argparse.ArgumentTypeError(f"`{text}` is no name of a file; name folders by --out")
+    return text
 
 
 def _formats(text: str) -> list[str]:
