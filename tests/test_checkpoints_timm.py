@@ -225,11 +225,19 @@ def test_encodings_that_have_no_place_are_named():
 def test_every_wrapper_is_seen_through():
     for prefix in ("module.", "backbone.", "model.backbone.", "_orig_mod.module."):
         assert detect({prefix + name: t for name, t in STATE.items()}).name == "timm", prefix
-    whole = {f"backbone.{name}": t for name, t in STATE.items()} | {
-        "neck.conv.weight": STATE["norm.bias"]
-    }
-    made = convert(whole, options=OPTIONS)
-    assert made.left["neck.conv.weight"] == "is not under backbone."
+    for prefix in ("backbone.", "module.backbone.", "encoder."):
+        other = f"{prefix.partition('.')[0]}2.weight"
+        whole = {prefix + name: t for name, t in STATE.items()} | {other: STATE["norm.bias"]}
+        made = convert(whole, options=OPTIONS)
+        assert made.left[other] == f"is not under {prefix}"
+
+
+def test_parts_of_a_tensor_do_not_carry_all_of_it():
+    """Torch would write the whole memory for each part."""
+    made = convert(STATE, options=OPTIONS)
+    for name, tensor in made.state.items():
+        assert tensor.untyped_storage().nbytes() == tensor.nbytes, name
+        assert tensor.is_contiguous(), name
 
 
 def test_layouts_exclude_each_other():
