@@ -28,8 +28,10 @@ def probabilities(
     precise = torch.promote_types(q.dtype, torch.float32)
     logits = (q[:, :, rows] * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
     if bias is not None:
-        whole = rows == slice(None)  # of a number of queries that need not be known
-        logits = logits + (bias.dense() if whole else bias.rows(*rows.indices(q.shape[2])[:2]))
+        # Of all queries there may be a number that is not known yet, in a graph for any size.
+        every = rows == slice(None)
+        start, stop = (0, q.shape[2]) if every else rows.indices(q.shape[2])[:2]
+        logits = logits + bias.rows(start, stop)
     if mask is not None:
         mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
         logits = logits.masked_fill(~mask, -torch.inf)
