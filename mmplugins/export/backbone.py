@@ -105,6 +105,7 @@ def load(
         neck, _ = _built(cfg.model.neck)
         _fill(neck, within(state, "neck."), f"{checkpoint}: neck")
     facts = {
+        "config": Path(cfg.filename or "").name,
         "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
         "weights": _told(kind, averaged="ema_state_dict" in weights.entries),
         "trained": {
