@@ -32,11 +32,10 @@ def test_graphs_equal_the_model(results):
     for name in ENCODINGS.keys() - {"global"}:
         result = results[name]
         assert result["program"] < 1e-5, name
-        assert result["bytes"] < 2e6, "the traced image alone has 4e6"
         assert result["part"] > 5e-4, f"{name}: an encoding that hardly acts would hide its errors"
         if ONNX:
             assert result["onnx"] < 1e-5, name
-            assert result["files"] == ["graph.onnx", "graph.pt2"], "one file, without external data"
+            assert result["files"] == ["graph.onnx"], "one file, without external data"
     assert results["another"] > 1e-2, "the check would pass anything"
     assert "does not run at 8 x 8" in results["small"]
     assert "cannot trace Fixed" in results["fixed"]
