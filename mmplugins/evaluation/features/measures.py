@@ -11,6 +11,7 @@ what aliasing does, E_alias.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
@@ -73,10 +74,16 @@ def _fes(sums: Float[np.ndarray, "n *axes fields"]) -> Statistic:
 
 
 def _ratio(sums: Float[np.ndarray, "n *axes fields"], above: int, below: int) -> Statistic:
-    def statistic(weights: Float[np.ndarray, "b n"]) -> Float[np.ndarray, "b *axes"]:
-        return divide(*(np.tensordot(weights, sums[..., at], (1, 0)) for at in (above, below)))
+    return partial(_divided, above=sums[..., above], below=sums[..., below])
 
-    return statistic
+
+def _divided(
+    weights: Float[np.ndarray, "b n"],
+    *,
+    above: Float[np.ndarray, "n *axes"],
+    below: Float[np.ndarray, "n *axes"],
+) -> Float[np.ndarray, "b *axes"]:
+    return divide(*(np.tensordot(weights, part, (1, 0)) for part in (above, below)))
 
 
 def _over_sets(curve: Measure, plan: Plan) -> list[Measure]:
