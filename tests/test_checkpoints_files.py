@@ -124,6 +124,18 @@ def test_a_full_disk_leaves_what_was_there(suffix, tmp_path):
     assert path.read_text() == "before"
 
 
+def test_a_prefix_that_nobody_knows_can_be_named(tmp_path):
+    state = {f"net.{name}": tensor for name, tensor in FLAT.items()}
+    torch.save(state, tmp_path / "a.pth")
+    argv = [str(tmp_path / "a.pth"), str(tmp_path / "out.pth"), *ARGS]
+    with pytest.raises(
+        SystemExit, match="name it by --source, or the prefix of the weights by --prefix"
+    ):
+        main(argv)
+    main([*argv, "--prefix", "net."])
+    assert "norm.weight" in torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
+
+
 def test_urls_of_one_last_name_are_not_one_file(tmp_path):
     for number, folder in enumerate("ab"):
         files.write(

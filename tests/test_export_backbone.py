@@ -85,13 +85,15 @@ def made(cfg, tmp_path):
 
 def test_averages_are_what_is_saved_and_the_last_weights_are_there_too(trained):
     """The hook swaps both in the file."""
-    for kind, model in {"saved": trained.averages, "last": trained.last}.items():
-        backbone = load(trained.cfg, trained.file, name="toy", kind=kind)
+    for entry, model in {None: trained.averages, "ema_state_dict": trained.last}.items():
+        backbone = load(trained.cfg, trained.file, name="toy", entry=entry)
         for name, tensor in model.backbone.state_dict().items():
-            assert torch.equal(backbone.state[name], tensor), (kind, name)
+            assert torch.equal(backbone.state[name], tensor), (entry, name)
         for name, tensor in model.neck.state_dict().items():
-            assert torch.equal(backbone.neck.state_dict()[name], tensor), (kind, name)
-    saved, last = (load(trained.cfg, trained.file, name="", kind=k) for k in ("saved", "last"))
+            assert torch.equal(backbone.neck.state_dict()[name], tensor), (entry, name)
+    saved, last = (
+        load(trained.cfg, trained.file, name="", entry=entry) for entry in (None, "ema_state_dict")
+    )
     assert not torch.equal(saved.state["norm.bias"], last.state["norm.bias"])
     assert saved.facts["weights"] == "averages of EMAHook"
     assert last.facts["weights"] == "of the last iteration"
@@ -188,7 +190,7 @@ def test_weights_that_do_not_fit_are_named(trained, tmp_path):
         load(config(), trained.file, name="")
     made(trained.cfg, tmp_path)
     with pytest.raises(InputError, match="no weights under `ema_state_dict`"):
-        load(trained.cfg, str(tmp_path / "weights.pth"), name="", kind="last")
+        load(trained.cfg, str(tmp_path / "weights.pth"), name="", entry="ema_state_dict")
 
 
 def test_the_command_leaves_a_page_that_tells_all(trained, tmp_path, capsys):
@@ -231,6 +233,20 @@ def test_places_that_cannot_be_written_are_named(trained, tmp_path, capsys):
     with pytest.raises(SystemExit):
         main([*argv, str(tmp_path / "out"), "--name", "a/b"])
     assert "`a/b` is no name of a file" in capsys.readouterr().err
+
+
+def test_a_neck_without_weights_is_no_obstacle(trained, tmp_path):
+    content = torch.load(trained.file, weights_only=False)
+    state = content["state_dict"]
+    neckless = {name: t for name, t in state.items() if name.startswith("backbone.")}
+    torch.save(dict(state_dict=neckless | {"head.weight": torch.ones(1)}), tmp_path / "a.pth")
+    assert load(trained.cfg, str(tmp_path / "a.pth"), name="").neck is None
+    partly = {name: t for name, t in state.items() if "levels.0" not in name}
+    torch.save(dict(state_dict=partly), tmp_path / "b.pth")
+    with pytest.raises(
+        InputError, match=r"b\.pth: neck does not fit the config; missing: levels\.0"
+    ):
+        load(trained.cfg, str(tmp_path / "b.pth"), name="")
 
 
 def test_a_neck_that_is_not_there_is_named(tmp_path):

@@ -18,6 +18,7 @@ from mmplugins.checkpoints.convert import LAYOUTS, OURS, convert, find
 from mmplugins.checkpoints.layout import Converted, Options
 from mmplugins.checkpoints.moves import LayoutError
 from mmplugins.checkpoints.vit_config import check_vit, plain, vit_config
+from mmplugins.checkpoints.wrappers import within
 from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
@@ -52,10 +53,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         if target.exists() and not args.overwrite:
             raise InputError(f"`{target}` exists: name another file, or --overwrite it")
         weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
+        state = within(weights.state, args.prefix)
         options = _options(args, known_encodings(args.src, weights.meta))
         source = args.source or known_layout(weights.meta)
         try:
-            made = convert(weights.state, source=source, to=args.to, options=options)
+            made = convert(state, source=source, to=args.to, options=options)
             config = fitting(made, target, options) if args.to.startswith(OURS) else None
         except LayoutError as error:
             raise InputError(f"{args.src}: {error}") from error
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
         files.write(target, made.state, meta=meta, entry=find(args.to).entry)
         told = f"{made.source}, entry `{weights.entry}`" if weights.entry else made.source
-        console.print(f"read     {escape(args.src)}: {told}, {_size(weights.state)}")
+        console.print(f"read     {escape(args.src)}: {told}, {_size(state)}")
         for why, names in _by_reason(made.left).items():
             console.print(f"left     {why}: {escape(names)}")
         digest = file_hash(str(target))[:8]
@@ -94,6 +96,7 @@ def parser() -> argparse.ArgumentParser:
     add("--source", metavar="NAME", help="layout of SRC [found out]")
     add("--to", metavar="NAME", default=OURS, help="layout of DST [%(default)s]")
     add("--entry", metavar="NAME", help="which weights of SRC, such as model_ema [the usual]")
+    add("--prefix", default="", help="of the weights, if not a usual one, with its dot: net.")
     add("--grid", nargs=2, type=_count, metavar=("HEIGHT", "WIDTH"), help="of SRC's table [square]")
     add("--num-heads", type=_count, help="of the model [C / 64, and 16 of ViT-H, g, G, So400m]")
     add(

@@ -82,7 +82,10 @@ def _placed(state: State, origin: Layout | None) -> tuple[Layout, str, State]:
             raise LayoutError(f"this may be {names}: name it by --source")
     if origin is None:
         names = ", ".join([*state][:6])
-        raise LayoutError(f"these names are of no known layout: {names}, ...; name it by --source")
+        raise LayoutError(
+            f"these names are of no known layout: {names}, ...; name it by --source, or the prefix "
+            "of the weights by --prefix"
+        )
     return origin, "", state
 
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import MODELS, init_default_scope
@@ -17,8 +17,6 @@ from mmplugins.checkpoints.vit_config import plain
 from mmplugins.checkpoints.wrappers import bare, within
 from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
-
-Kind = Literal["saved", "last"]
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class WithNeck(nn.Module):
 
 
 def load(
-    cfg: Config, checkpoint: str, *, name: str, kind: Kind = "saved", trust: bool = False
+    cfg: Config, checkpoint: str, *, name: str, entry: str | None = None, trust: bool = False
 ) -> Backbone:
     """The backbone of a config, with the weights of a checkpoint.
 
@@ -83,8 +81,8 @@ def load(
         cfg: any config of mmdet, mmseg or mmpretrain with a `model.backbone`.
         checkpoint: of its training; a file of the backbone alone does as well.
         name: what files are called after.
-        kind: the weights under `state_dict`, which are averages if it was trained with EMAHook, or
-            those of the last iteration, which that hook keeps under `ema_state_dict`.
+        entry: which weights; by default those that it would be tested with. EMAHook keeps those of
+            the last iteration under `ema_state_dict`, timm its averages under `state_dict_ema`.
         trust: run code that the checkpoint brings.
 
     Raises:
@@ -92,22 +90,19 @@ def load(
     """
     if "backbone" not in cfg.get("model", {}):
         raise InputError("the config has no model.backbone")
-    weights = files.read(
-        checkpoint, trust=trust, entry="ema_state_dict" if kind == "last" else None
-    )
-    state = within(weights.state, "module.") if kind == "last" else bare(weights.state)
-    whole = any(key.startswith("backbone.") for key in state)
+    weights = files.read(checkpoint, trust=trust, entry=entry)
+    state = bare(weights.state)
+    if not within(state, "backbone.") and within(state, "module."):
+        state = within(state, "module.")  # EMAHook's, beside a count of steps
+    whole = within(state, "backbone.")
     init_default_scope(cfg.default_scope)
     module, config = _built(cfg.model.backbone)
-    _fill(module, within(state, "backbone.") if whole else state, f"{checkpoint}: backbone")
-    neck = None
-    if whole and cfg.model.get("neck"):
-        neck, _ = _built(cfg.model.neck)
-        _fill(neck, within(state, "neck."), f"{checkpoint}: neck")
+    _fill(module, whole or state, f"{checkpoint}: backbone")
+    neck = _neck(cfg.model.get("neck"), within(state, "neck."), checkpoint) if whole else None
     facts = {
         "config": Path(cfg.filename or "").name,
         "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
-        "weights": _told(kind, averaged="ema_state_dict" in weights.entries),
+        "weights": _told(weights),
         "trained": {
             key: count
             for key in ("epoch", "iter")
@@ -119,9 +114,20 @@ def load(
     return Backbone(name, config, module, neck, facts)
 
 
-def _told(kind: Kind, *, averaged: bool) -> str:
+def _neck(cfg: ConfigDict | None, state: State, checkpoint: str) -> nn.Module | None:
+    """The neck, if the config has one and the checkpoint its weights."""
+    neck = _built(cfg)[0] if cfg else None
+    if neck is None or (neck.state_dict() and not state):
+        return None
+    _fill(neck, state, f"{checkpoint}: neck")
+    return neck
+
+
+def _told(weights: files.Weights) -> str:
     # mmengine's EMAHook swaps: its averages are what is under state_dict.
-    return "averages of EMAHook" if averaged and kind == "saved" else "of the last iteration"
+    hooked = "ema_state_dict" in weights.entries
+    known = {"state_dict": "averages of EMAHook", "ema_state_dict": "of the last iteration"}
+    return known.get(weights.entry, weights.entry) if hooked else weights.entry or "all there are"
 
 
 def _built(cfg: ConfigDict) -> tuple[nn.Module, dict[str, Any]]:

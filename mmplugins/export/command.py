@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             cfg,
             args.checkpoint,
             name=args.name or Path(args.config).stem,
-            kind=args.weights,
+            entry=args.entry,
             trust=args.trust_checkpoint,
         )
         folder = Path(args.out).expanduser()
@@ -82,11 +82,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"any of {', '.join(FORMATS)}, with commas between [state_dict,safetensors]",
     )
     add(
-        "--weights",
-        choices=["saved", "last"],
-        default="saved",
-        help="those the checkpoint would be tested with, which are averages if EMAHook made them, "
-        "or those of the last iteration instead [%(default)s]",
+        "--entry",
+        metavar="NAME",
+        help="which weights of the checkpoint: ema_state_dict for those of the last iteration "
+        "where EMAHook averaged, state_dict_ema for timm's averages [those it is tested with]",
     )
     add("--name", type=_name, help="of the files [that of the config]")
     add("--with-neck", action="store_true", help="graphs go on through the neck")
