@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 from safetensors import safe_open
 
 from mmplugins.engine.inputs import InputError
+from mmplugins.export import graph
 from mmplugins.export.backbone import load
 from mmplugins.export.command import export, main
 from mmplugins.export.snippets import config_lines, timm_lines
@@ -247,6 +248,22 @@ def test_a_neck_without_weights_is_no_obstacle(trained, tmp_path):
         InputError, match=r"b\.pth: neck does not fit the config; missing: levels\.0"
     ):
         load(trained.cfg, str(tmp_path / "b.pth"), name="")
+
+
+def test_a_hosts_own_backbone_comes_out_for_that_host(tmp_path):
+    """Such as DETR's."""
+    pytest.importorskip("mmdet")
+    options = dict(type="ResNet", depth=18, base_channels=4, num_stages=1, strides=(1,))
+    backbone = dict(options, dilations=(1,), out_indices=(0,))
+    (tmp_path / "resnet.py").write_text(f"default_scope='mmdet'; model=dict(backbone={backbone})")
+    with MODELS.switch_scope_and_registry("mmdet") as hosts:
+        module = hosts.build(dict(backbone))
+    torch.save(dict(state_dict=module.state_dict()), tmp_path / "resnet.pth")
+    argv = [str(tmp_path / "resnet.py"), str(tmp_path / "resnet.pth"), "--out", str(tmp_path)]
+    main(argv)
+    page = (tmp_path / "README.md").read_text()
+    assert re.findall(r"## In (\w+)", page) == ["mmdet"]
+    assert graph._difference(module, module, [(24, 40)]) == 0
 
 
 def test_a_neck_that_is_not_there_is_named(tmp_path):

@@ -66,11 +66,12 @@ def test_least_size(name, least):
     assert graph.least_size(model(name)) == (least, least)
 
 
-def test_a_difference_is_refused():
+@pytest.mark.parametrize("added", [1.0, float("nan")])
+def test_a_difference_is_refused(added):
     module = model("global")
 
     def wrong(image):
-        return [one + 1 for one in module(image)]
+        return [one + added for one in module(image)]
 
     with torch.no_grad(), pytest.raises(InputError, match="differs from the model by"):
         graph._accept(graph._difference(wrong, module, [(24, 20)]), module)

@@ -38,6 +38,11 @@ class Backbone:
     facts: dict[str, Any]
 
     @property
+    def is_ours(self) -> bool:
+        """Whether every host knows it, as `mmplugins.NAME`, and not only its own."""
+        return type(self.module).__module__.startswith("mmplugins.")
+
+    @property
     def state(self) -> State:
         """Its weights."""
         return self.module.state_dict()
@@ -101,6 +106,7 @@ def load(
     neck = _neck(cfg.model.get("neck"), within(state, "neck."), checkpoint) if whole else None
     facts = {
         "config": Path(cfg.filename or "").name,
+        "host": cfg.default_scope,
         "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
         "weights": _told(weights),
         "trained": {
@@ -134,7 +140,9 @@ def _built(cfg: ConfigDict) -> tuple[nn.Module, dict[str, Any]]:
     """A module in evaluation mode, and its config in plain types, without `init_cfg`."""
     config = cfg.to_dict()
     config.pop("init_cfg", None)
-    return MODELS.build(deepcopy(config)).eval(), config
+    module = MODELS.build(deepcopy(config))
+    module.eval()  # returns nothing of the hosts' ResNets
+    return module, config
 
 
 def _fill(module: nn.Module, state: State, what: str) -> None:

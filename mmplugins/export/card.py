@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmplugins.engine.hosts import HOSTS
 from mmplugins.export.backbone import Backbone
 from mmplugins.export.snippets import config_lines, timm_lines
 
@@ -43,7 +44,7 @@ def card(
     ]
     weights = written.get("state_dict") or written.get("safetensors")
     if weights is not None:
-        for host in ("mmdet", "mmseg", "mmpretrain"):
+        for host in HOSTS if backbone.is_ours else [known["host"]]:
             lines = config_lines(backbone, weights.name, host)
             parts.append(f"## In {host}\n\n```python\n{lines}\n```")
     if arguments is not None:

@@ -14,15 +14,15 @@ def config_lines(backbone: Backbone, file: str, host: str) -> str:
     config: dict[str, Any] = dict(
         **backbone.config, init_cfg=dict(type="Pretrained", checkpoint=file)
     )
-    if "out_indices" in config and hasattr(backbone.module, "dims"):
-        depth = backbone.module.dims.depth
+    dims = getattr(backbone.module, "dims", None)
+    if "out_indices" in config and dims:
+        depth = dims.depth
         quarters = tuple(depth * quarter // 4 - 1 for quarter in (1, 2, 3, 4))
         config["out_indices"] = quarters if host == "mmseg" and depth >= 4 else (depth - 1,)
     model: dict[str, Any] = dict(backbone=dict(_delete_=True, **config))
-    if host == "mmpretrain":
-        channels = backbone.module.dims.embed_dims
+    if host == "mmpretrain" and dims:
         model["neck"] = dict(type="GlobalAveragePooling")
-        model["head"] = dict(type="LinearClsHead", in_channels=channels)
+        model["head"] = dict(type="LinearClsHead", in_channels=dims.embed_dims)
     return Config(dict(custom_imports=IMPORTS, model=model)).pretty_text.strip()
 
 
