@@ -98,20 +98,20 @@ def export(
     """Files by format, and the arguments of timm's model if it is among them.
 
     Raises:
-        InputError: a format that cannot express the backbone.
+        InputError: a format that cannot express the backbone; of timm's, before anything is written.
     """
+    timm_state, arguments = timm_model(backbone) if "timm" in formats else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
-    arguments = None
     written = {}
     for name in formats:
         if name in GRAPHS:
             written[name] = _graph(backbone, folder, name, with_neck=with_neck)
             continue
-        state, suffix = backbone.state, ".pth" if name == "state_dict" else ".safetensors"
-        stem = f"{backbone.name}-timm" if name == "timm" else backbone.name
+        state, stem, layout = backbone.state, backbone.name, OURS
         if name == "timm":
-            state, arguments = timm_model(backbone)
-        meta = dict(facts(backbone), layout="timm" if name == "timm" else OURS)
+            state, stem, layout = timm_state, f"{backbone.name}-timm", "timm"
+        suffix = ".pth" if name == "state_dict" else ".safetensors"
+        meta = dict(facts(backbone), layout=layout)
         written[name] = _hashed(folder, stem, suffix, partial(files.write, state=state, meta=meta))
     return written, arguments
 
