@@ -98,7 +98,7 @@ def export(
     """Files by format, and the arguments of timm's model if it is among them.
 
     Raises:
-        InputError: a format that cannot express the backbone; of timm's, before anything is written.
+        InputError: a format that cannot express the backbone; timm's before anything is written.
     """
     timm_state, arguments = timm_model(backbone) if "timm" in formats else (None, None)
     folder.mkdir(parents=True, exist_ok=True)
