@@ -197,6 +197,7 @@ def test_folders_of_classes_and_the_head(root: Path) -> None:
     check(cfg, f"`{root}/images` holds 2 folders, one for each class, but model.head.num_classes")
     check_data(classification(root, ann_file="annotations.json"), ["train"])
     check_data(classification(root, with_label=False, type="ImageNet"), ["train"])
+    check_data(classification(root, split="train", type="ImageNet"), ["train"])
 
 
 def test_check_file(tmp_path: Path) -> None:

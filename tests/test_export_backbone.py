@@ -44,7 +44,9 @@ class Toy(BaseModel):
 
 def config(encodings=(), **options):
     backbone = dict(VIT, position_encodings=list(encodings), **options)
-    return Config(dict(default_scope="mmengine", model=dict(backbone=backbone, neck=NECK)))
+    images = dict(type="ImgDataPreprocessor", mean=[1.5, 2, 3], std=[4, 5, 6], bgr_to_rgb=True)
+    model = dict(data_preprocessor=images, backbone=backbone, neck=NECK)
+    return Config(dict(default_scope="mmengine", model=model))
 
 
 @pytest.fixture(scope="module")
@@ -204,6 +206,7 @@ def test_the_command_leaves_a_page_that_tells_all(trained, tmp_path, capsys):
         assert (out / name).is_file()
     assert '`{"type": "LearnedAPE"}`, `{"type": "PEG"}`' in page
     assert "3x5 patches" in page
+    assert "Images: RGB, 0 to 255, less [1.5, 2, 3], over [4, 5, 6]." in page
     assert json.loads((out / "toy.json").read_text())["parameters"] == sum(
         parameter.numel() for parameter in trained.last.backbone.parameters()
     )

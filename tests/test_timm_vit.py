@@ -81,5 +81,8 @@ def test_one_epoch_on_folders_and_its_checkpoint(tmp_path) -> None:
 def test_options_that_it_does_not_know() -> None:
     with pytest.raises(TypeError, match="positon_encodings"):
         create("positon_encodings=[]")
+    for arch in ("huge", "{'embed_dims':16}"):
+        with pytest.raises(ValueError, match=r"arch.*embed_dims, depth, num_heads"):
+            create(f"arch={arch}")
     with pytest.raises(ValueError, match="mmplugins_vit has no public weights"):
         create(pretrained=True)

@@ -146,6 +146,8 @@ def check_folders(
 
 def _class_folder(dataset: dict, paths: dict[str, Path], cfg: Config) -> Path | None:
     """Where mmpretrain's datasets without annotations look for a folder of each class."""
+    if dataset.get("split"):  # ImageNet's, which finds annotations of that name by itself
+        return None
     if "ann_file" in paths or not dataset.get("with_label", True):
         return None
     folder = paths.get("data_prefix.img_path", paths.get("data_prefix"))

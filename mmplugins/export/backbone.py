@@ -107,6 +107,7 @@ def load(
     facts = {
         "config": Path(cfg.filename or "").name,
         "host": cfg.default_scope,
+        "images": _images(cfg),
         "checkpoint": {"name": Path(checkpoint).name, "sha256": file_hash(checkpoint)},
         "weights": _told(weights),
         "trained": {
@@ -127,6 +128,15 @@ def _neck(cfg: ConfigDict | None, state: State, checkpoint: str) -> nn.Module | 
         return None
     _fill(neck, state, f"{checkpoint}: neck")
     return neck
+
+
+def _images(cfg: Config) -> dict[str, Any]:
+    """What training made of images of 0 to 255; empty where the config does not say."""
+    steps = cfg.model.get("data_preprocessor") or cfg.get("data_preprocessor")
+    if not steps:
+        return {}
+    turned = steps.get("bgr_to_rgb") or steps.get("to_rgb")
+    return {"order": "RGB" if turned else "BGR", **{key: steps.get(key) for key in ("mean", "std")}}
 
 
 def _told(weights: files.Weights) -> str:

@@ -33,12 +33,14 @@ def card(
     """
     known = facts(backbone)
     encodings = ", ".join(f"`{json.dumps(cfg)}`" for cfg in backbone.encodings) or "none"
-    grid = "x".join(map(str, backbone.grid)) if backbone.grid else "that of the image"
+    grid = (
+        f"{backbone.grid[0]}x{backbone.grid[1]} patches (height x width)" if backbone.grid else "-"
+    )
     parts = [
         f"# {backbone.name}",
         f"Backbone `{backbone.config['type']}`, {known['parameters']:,} parameters. Position "
-        f"encodings: {encodings}. Training grid: {grid} patches (height x width). Weights: "
-        f"{known['weights']} of `{known['checkpoint']['name']}`.",
+        f"encodings: {encodings}. Training grid: {grid}. Weights: {known['weights']} of "
+        f"`{known['checkpoint']['name']}`.{_images(known['images'])}",
         "| format | file |\n|---|---|\n"
         + "\n".join(f"| {name} | `{file.name}` |" for name, file in written.items()),
     ]
@@ -54,6 +56,16 @@ def card(
         if name in written:
             parts.append(f"## {name}\n\n```python\n{lines.format(file=written[name].name)}\n```")
     return "\n\n".join(parts) + "\n"
+
+
+def _images(images: Mapping[str, Any]) -> str:
+    """What must be done to images before they come in."""
+    if not images:
+        return ""
+    known = f" Images: {images['order']}, 0 to 255"
+    return (
+        f"{known}, less {images['mean']}, over {images['std']}." if images["mean"] else f"{known}."
+    )
 
 
 GRAPHS = {

@@ -34,10 +34,10 @@ class ViTClassifier(nn.Module):
         position_encodings: Sequence[dict] = (),
     ):
         super().__init__()
-        depth = (arch if isinstance(arch, dict) else ARCHS.get(arch, ARCHS["small"]))["depth"]
+        known = arch if isinstance(arch, dict) else ARCHS.get(arch, {})
         self.backbone = ViT(
             arch,
-            out_indices=(depth - 1,),
+            out_indices=(known.get("depth", 1) - 1,),  # without one, ViT tells what it needs
             img_size=img_size,
             in_channels=in_chans,
             drop_path_rate=drop_path_rate,
