@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, DefaultScope
 from mmengine.runner import Runner
 from safetensors import safe_open
 
+from mmplugins.checkpoints.command import main as convert
 from mmplugins.engine.inputs import InputError
 from mmplugins.export import graph
 from mmplugins.export.backbone import load
@@ -117,6 +118,25 @@ def test_what_it_writes_names_itself_and_its_encodings(trained, tmp_path):
     assert tuple(meta["training_grid"]) == (3, 5)
     with safe_open(written["safetensors"], "pt") as file:
         assert json.loads(file.metadata()["backbone"])["img_size"] == [24, 40]
+
+
+@pytest.mark.parametrize("format", ["state_dict", "safetensors"])
+def test_what_it_wrote_converts_as_what_it_is(format, tmp_path, capsys):
+    """With its heads and encodings without weights; its windows are not lost."""
+    backbone = made(config([dict(type="RoPE")], with_cls_token=True, init_values=1.0), tmp_path)
+    file = str(export(backbone, tmp_path, [format])[0][format])
+    convert([file, str(tmp_path / "a.pth")])
+    said = capsys.readouterr().out
+    assert "untold" not in said
+    assert "num_heads=2" in said
+    assert "dict(type='RoPE')" in said
+    convert([str(tmp_path / "a.pth"), str(tmp_path / "b.pth"), "--to", "rope-vit-axial"])
+    backbone = made(config(window_size=2, global_blocks=()), tmp_path)
+    file = str(export(backbone, tmp_path, [format])[0][format])
+    convert([file, str(tmp_path / "c.pth")])
+    assert "window_size=2" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match="is of a ViT with windows, which timm has not"):
+        convert([file, str(tmp_path / "d.pth"), "--to", "timm"])
 
 
 @pytest.mark.parametrize("host", ["mmdet", "mmseg", "mmpretrain"])

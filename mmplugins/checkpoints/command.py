@@ -22,6 +22,7 @@ from mmplugins.checkpoints.wrappers import within
 from mmplugins.disk import file_hash
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
+from mmplugins.models.vit import ARCHS
 
 EPILOG = """
 The source's layout is found out from its names; --list tells all. Nothing is dropped in silence:
@@ -45,41 +46,48 @@ def main(argv: Sequence[str] | None = None) -> None:
         console = Console(highlight=False, soft_wrap=True)
         if args.list:
             console.print(layouts())
-            return
-        if args.dst is None:
+        elif args.dst is None:
             raise InputError("name two files, SRC and DST, or --list")
-        target = Path(args.dst).expanduser()
-        files.check_suffix(target)
-        if target.exists() and not args.overwrite:
-            raise InputError(f"`{target}` exists: name another file, or --overwrite it")
-        weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
-        state = within(weights.state, args.prefix)
-        options = _options(args, known_encodings(args.src, weights.meta))
-        source = args.source or known_layout(weights.meta)
-        try:
-            made = convert(state, source=source, to=args.to, options=options)
-            config = fitting(made, target, options) if args.to.startswith(OURS) else None
-        except LayoutError as error:
-            raise InputError(f"{args.src}: {error}") from error
-        meta = dict(
-            converted_from=made.source,
-            layout=written_layout(made, args.to),
-            position_encodings=made.encodings,
-            mmplugins=mmplugins.__version__,
-        )
-        files.write(target, made.state, meta=meta, entry=find(args.to).entry)
-        told = f"{made.source}, entry `{weights.entry}`" if weights.entry else made.source
-        console.print(f"read     {escape(args.src)}: {told}, {_size(state)}")
-        for why, names in _by_reason(made.left).items():
-            console.print(f"left     {why}: {escape(names)}")
-        digest = file_hash(str(target))[:8]
-        console.print(f"written  {escape(str(target))}: {_size(made.state)}, sha256 {digest}")
-        for line in untold(made, args.to, options):
-            console.print(f"untold   {line}")
-        if config:
-            imports = dict(imports=["mmplugins"], allow_failed_imports=False)
-            lines = Config(dict(custom_imports=imports, **config)).pretty_text
-            console.print(f"\nIts lines of a config:\n\n{escape(lines)}")
+        else:
+            run(args, Path(args.dst).expanduser(), console)
+
+
+def run(args: argparse.Namespace, target: Path, console: Console) -> None:
+    """Convert `args.src` to `target`, and tell what became of it."""
+    files.check_suffix(target)
+    if target.exists() and not args.overwrite:
+        raise InputError(f"`{target}` exists: name another file, or --overwrite it")
+    weights = files.read(args.src, trust=args.trust_checkpoint, entry=args.entry)
+    state, known = within(weights.state, args.prefix), known_backbone(weights.meta)
+    ours = args.to.startswith(OURS)
+    if known.get("window_size") and not ours:
+        raise InputError(f"{args.src} is of a ViT with windows, which {args.to} has not")
+    options = _options(args, known_encodings(args.src, weights.meta), known)
+    source = args.source or known_layout(weights.meta)
+    try:
+        made = convert(state, source=source, to=args.to, options=options)
+        model = fitting(made, options, known) if ours else {}
+    except LayoutError as error:
+        raise InputError(f"{args.src}: {error}") from error
+    meta = dict(
+        converted_from=made.source,
+        layout=written_layout(made, args.to),
+        position_encodings=made.encodings,
+        mmplugins=mmplugins.__version__,
+        backbone=model.get("backbone"),
+    )
+    files.write(target, made.state, meta=meta, entry=find(args.to).entry)
+
+    told = f"{made.source}, entry `{weights.entry}`" if weights.entry else made.source
+    console.print(f"read     {escape(args.src)}: {told}, {_size(state)}")
+    for why, names in _by_reason(made.left).items():
+        console.print(f"left     {why}: {escape(names)}")
+    digest = file_hash(str(target))[:8]
+    console.print(f"written  {escape(str(target))}: {_size(made.state)}, sha256 {digest}")
+    for line in untold(made, args.to, options):
+        console.print(f"untold   {line}")
+    if model:
+        console.print(f"\nIts lines of a config:\n\n{escape(config_lines(model, target))}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -120,10 +128,15 @@ def _count(text: str) -> int:
     return int(text)
 
 
-def _options(args: argparse.Namespace, encodings: list[dict] | None) -> Options:
+def _options(
+    args: argparse.Namespace, encodings: list[dict] | None, known: dict[str, Any]
+) -> Options:
+    arch = known.get("arch")
+    arch = ARCHS.get(arch) if isinstance(arch, str) else arch
+    heads = arch.get("num_heads") if isinstance(arch, dict) else None
     return Options(
         grid=tuple(args.grid) if args.grid else None,
-        num_heads=args.num_heads,
+        num_heads=args.num_heads or (heads if isinstance(heads, int) and heads > 0 else None),
         cls_token=args.cls_token,
         method=args.method,
         ratio=args.ratio,
@@ -142,8 +155,13 @@ def layouts() -> Table:
     return table
 
 
-def fitting(made: Converted, checkpoint: Path, options: Options) -> dict[str, Any] | None:
-    """Lines of a config that loads `checkpoint`, where ours are made for its family.
+def fitting(made: Converted, options: Options, known: dict[str, Any]) -> dict[str, Any]:
+    """Entries of a config's `model` that fit what was `made`, where ours are made for its family.
+
+    Args:
+        made: what was converted.
+        options: what neither names nor shapes tell.
+        known: the config of the backbone, if the file told it.
 
     Raises:
         LayoutError: no ViT has exactly these weights.
@@ -151,14 +169,26 @@ def fitting(made: Converted, checkpoint: Path, options: Options) -> dict[str, An
     family = find(made.source).family
     unknown = options.encodings is None and made.source.startswith(OURS)
     if unknown or family == "twins":
-        return None
+        return {}
     if family == "detr":
-        detector = dict(type="mmplugins.DETR", encoder=dict(position_encodings=made.encodings))
-        return dict(model=detector, load_from=str(checkpoint))
-    backbone = vit_config(made.state, made.encodings, options)
+        return dict(type="mmplugins.DETR", encoder=dict(position_encodings=made.encodings))
+    backbone = known or vit_config(made.state, made.encodings, options)
     check_vit(made.state, backbone)
-    init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint))
-    return dict(model=dict(backbone=dict(_delete_=True, **backbone, init_cfg=init_cfg)))
+    return dict(backbone=backbone)
+
+
+def config_lines(model: dict[str, Any], checkpoint: Path) -> str:
+    """Lines of a config that start `model` from `checkpoint`, its backbone alone if it is one."""
+    lines: dict[str, Any] = dict(
+        custom_imports=dict(imports=["mmplugins"], allow_failed_imports=False)
+    )
+    if "backbone" in model:
+        init_cfg = dict(type="Pretrained", checkpoint=str(checkpoint))
+        backbone = dict(_delete_=True, **model["backbone"], init_cfg=init_cfg)
+        lines.update(model=dict(backbone=backbone))
+    else:
+        lines.update(model=model, load_from=str(checkpoint))
+    return Config(lines).pretty_text
 
 
 def untold(made: Converted, to: str, options: Options) -> list[str]:
@@ -173,6 +203,16 @@ def untold(made: Converted, to: str, options: Options) -> list[str]:
         width = len(made.state["patch_embed.proj.weight"])
         return [f"{options.heads(width)} heads: if the model has others, give --num-heads"]
     return []
+
+
+def known_backbone(meta: dict[str, Any]) -> dict[str, Any]:
+    """The config that tools/export_backbone.py wrote into a file; empty if it did not."""
+    known = meta.get("backbone")
+    try:
+        known = json.loads(known) if isinstance(known, str) else known
+    except ValueError:
+        return {}
+    return known if isinstance(known, dict) and known.get("type") == "mmplugins.ViT" else {}
 
 
 def known_encodings(path: str, meta: dict[str, Any]) -> list[dict] | None:
