@@ -148,6 +148,7 @@ def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
     used = {
         ".pos.": any(e not in WITHOUT_PARAMETERS for e in encoder.position_encodings),
         "cls_token": encoder.get("with_cls_token", False),
+        "reg_token": encoder.get("num_registers", 0) > 0,
     }
     for key in rules:
         assert any(key in name for name in names) == used.get(key, True), key
@@ -156,7 +157,8 @@ def test_leaf_builds_and_its_parameter_rules_apply(leaf: Path) -> None:
 @pytest.mark.parametrize("leaf", VIT_LEAVES, ids=name_of)
 def test_norms_and_encodings_of_vits_do_not_decay(leaf: Path) -> None:
     cfg = Config.fromfile(leaf)
-    cfg.model.backbone.update(with_cls_token=cfg.default_scope == "mmseg")
+    if cfg.default_scope != "mmdet":  # whose windows hold no such tokens
+        cfg.model.backbone.update(with_cls_token=True, num_registers=1)
     biases = cfg.default_scope == "mmpretrain"  # DeiT's do not decay either
     model = build(cfg)
     wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
@@ -172,7 +174,9 @@ def test_norms_and_encodings_of_vits_do_not_decay(leaf: Path) -> None:
     }
     assert free
     for name, parameter in model.named_parameters():
-        exempt = id(parameter) in free or ".pos." in name or "cls_token" in name
+        exempt = id(parameter) in free or any(
+            p in name for p in (".pos.", "cls_token", "reg_token")
+        )
         exempt |= biases and name.endswith(".bias")
         assert (decays[id(parameter)] == 0) == exempt, name
 

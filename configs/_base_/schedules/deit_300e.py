@@ -13,6 +13,7 @@ optim_wrapper = dict(
         flat_decay_mult=0.0,
         custom_keys={
             "cls_token": dict(decay_mult=0.0),
+            "reg_token": dict(decay_mult=0.0),
             ".pos.": dict(decay_mult=0.0),
         },
     ),
