@@ -147,6 +147,10 @@ def main(folder, *, with_onnx):
     results["another"] = graph.check_program(program, other, sizes)
     results["small"] = refusal(lambda: graph.check_program(program, other, [(8, 8)]))
     results["fixed"] = refusal(lambda: graph.export_program(Fixed(3, 4, 1)))
+    try:
+        graph.write_program(program, Path("/dev/full"))
+    except OSError as error:
+        results["full"] = str(error)
     graph.MOST_BYTES = 1
     if with_onnx:
         results["large"] = refusal(lambda: graph.export_onnx(program, folder / "large.onnx"))

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
+from io import BytesIO
 from pathlib import Path
 
 import torch
@@ -57,7 +58,7 @@ def save_program(module: nn.Module, image_size: Size, file: Path) -> None:
     """
     program = export_program(module)
     _accept(check_program(program, module, untraced_sizes(module, image_size)), module)
-    torch.export.save(program, file)
+    write_program(program, file)
 
 
 def save_onnx(module: nn.Module, image_size: Size, file: Path) -> None:
@@ -126,6 +127,13 @@ def export_onnx(program: ExportedProgram, file: Path) -> None:
             )
         except torch.onnx.OnnxExporterError as error:
             raise InputError(f"ONNX cannot express it: {error.__cause__ or error}") from error
+
+
+def write_program(program: ExportedProgram, file: Path) -> None:
+    """Write a program for `torch.export.load`."""
+    content = BytesIO()  # torch's own writer of files aborts the process where the disk is full
+    torch.export.save(program, content)
+    file.write_bytes(content.getbuffer())
 
 
 def check_program(program: ExportedProgram, module: nn.Module, sizes: Sequence[Size]) -> float:
