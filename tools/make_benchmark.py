@@ -60,7 +60,7 @@ def parse_args() -> argparse.Namespace:
     )
     add("--seed", type=int, default=default.seed, help="another seed, other scenes (%(default)s)")
     add("--jobs", type=int, default=os.cpu_count(), help="processes (%(default)s, all cores)")
-    add("--overwrite", action="store_true", help="replace a benchmark made with other options")
+    add("--overwrite", action="store_true", help="replace another benchmark, its crops too")
     add(
         "--crops",
         type=int,
