@@ -26,8 +26,8 @@ EPILOG = """
   state_dict     NAME-SHA256.pth, for init_cfg=dict(type="Pretrained", ...) of any OpenMMLab host
   safetensors    the same without pickle
   timm           timm's names, where timm has the encoding, as .safetensors
-  onnx           a graph for onnxruntime, for batches and images of any size from one window, or with
-                 a neck four patches, on
+  onnx           a graph for onnxruntime, for batches and images of any size from one window on,
+                 or with a neck from four patches on
   torch_export   a graph for torch.export.load, likewise
 
 Beside them lie README.md with the lines that load each, and NAME.json: the encodings and their
