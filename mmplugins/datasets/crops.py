@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from mmplugins.datasets import motifs
-from mmplugins.datasets.folders import run_all, whole_folder
+from mmplugins.datasets.folders import check_counts, run_all, whole_folder
 from mmplugins.datasets.forms import FIRST_ID
 from mmplugins.datasets.scenes import ground, place, render
 
@@ -56,13 +56,7 @@ class CropOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("train", "val"):
-            if not 1 <= getattr(self, name) <= MAX_CROPS:
-                raise ValueError(
-                    f"{name}={getattr(self, name)}: must be 1 to {MAX_CROPS} crops of each class"
-                )
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: must not be negative")
+        check_counts(self, MAX_CROPS, "crops of each class")
 
     @property
     def manifest(self) -> dict:

@@ -8,11 +8,26 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 from rich.progress import track
 
 MANIFEST = "manifest.json"
+
+
+def check_counts(options: Any, most: int, what: str) -> None:
+    """Refuse counts of `what` in `options.train` and `val` beyond `most`, or a negative seed.
+
+    Raises:
+        ValueError: which of them, and what it may be.
+    """
+    for name in ("train", "val"):
+        count = getattr(options, name)
+        if not 1 <= count <= most:
+            raise ValueError(f"{name}={count}: must be 1 to {most} {what}")
+    if options.seed < 0:
+        raise ValueError(f"seed={options.seed}: must not be negative")
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmplugins.datasets.folders import run_all, whole_folder, write_json
+from mmplugins.datasets.folders import check_counts, run_all, whole_folder, write_json
 from mmplugins.datasets.forms import FIRST_ID, coco_dataset, make_folders, write_sample
 from mmplugins.datasets.scenes import MIN_SIDE, make_scene
 
@@ -29,17 +29,13 @@ class BenchmarkOptions:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
-        for name in ("train", "val"):
-            if not 1 <= getattr(self, name) <= MAX_IMAGES:
-                raise ValueError(f"{name}={getattr(self, name)}: must be 1 to {MAX_IMAGES} images")
+        check_counts(self, MAX_IMAGES, "images")
         for name in ("height", "width"):
             if getattr(self, name) < MIN_SIDE:
                 raise ValueError(
                     f"{name}={getattr(self, name)}: must be at least {MIN_SIDE} pixels, "
                     "or the widest group of objects does not fit"
                 )
-        if self.seed < 0:
-            raise ValueError(f"seed={self.seed}: must not be negative")
 
     @property
     def manifest(self) -> dict:
