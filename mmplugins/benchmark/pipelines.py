@@ -4,10 +4,7 @@ All encodings of a pipeline are measured in one process, in turn, round after ro
 machine whose speed drifts treats them alike; what counts are ratios to the model without encoding.
 """
 
-import ctypes
-import gc
 import statistics
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -19,9 +16,10 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 
+from mmplugins.benchmark.cases import BASELINE
+from mmplugins.benchmark.memory import own_pages, peak_bytes
+from mmplugins.benchmark.timing import seconds
 from mmplugins.compat import allow_mmseg_bases
-
-BASELINE = "nope"
 
 
 @dataclass(frozen=True)
@@ -92,8 +90,9 @@ def measure(
             if number:
                 cost.seconds.append(seconds(step, device))
             else:
-                step()
-                cost.peak_bytes = peak_bytes(step, device)
+                with own_pages():
+                    step()
+                    cost.peak_bytes = peak_bytes(step, device)
     return costs
 
 
@@ -159,44 +158,6 @@ def random_batch(cfg: Config, *, batch_size: int, height: int, width: int) -> Ca
     return lambda: demo_mm_inputs(
         batch_size, [(3, height, width)] * batch_size, num_classes=80, with_mask=True
     )
-
-
-def seconds(step: Callable[[], None], device: str) -> float:
-    """Wall time of one step, the device's work included."""
-    start = time.perf_counter()
-    step()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
-def peak_bytes(step: Callable[[], None], device: str) -> int | None:
-    """The most memory that one step holds beyond what is held before; None where nobody counts it.
-
-    On a CPU it is the process's, as Linux counts it, with every tensor in pages of its own.
-    """
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step()
-        return torch.cuda.max_memory_allocated() - before
-    reset = Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return None
-    libc, mmap_threshold = ctypes.CDLL(None), -3
-    libc.mallopt(mmap_threshold, 1 << 16)
-    libc.malloc_trim(0)
-    reset.write_text("5")  # the peak starts anew
-    before = _status("VmRSS")
-    step()
-    libc.mallopt(mmap_threshold, 1 << 25)
-    return _status("VmHWM") - before
-
-
-def _status(key: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
 
 
 def to_rows(pipeline: str, costs: Costs) -> Iterator[dict]:

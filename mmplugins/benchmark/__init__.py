@@ -1,0 +1,1 @@
+"""What encodings cost: one attention layer beside other forms of it, and whole steps."""

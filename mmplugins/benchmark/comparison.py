@@ -1,0 +1,170 @@
+"""All rows at one shape: what fits and agrees is measured, its times in turn, round after round."""
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+
+import torch
+from torch import Tensor
+
+from mmplugins.benchmark.agreement import check
+from mmplugins.benchmark.cases import BASELINE, Row, Shape
+from mmplugins.benchmark.layers import STEPS, Layer
+from mmplugins.benchmark.memory import can_count, foretold_bytes, free_bytes, own_pages, peak_bytes
+from mmplugins.benchmark.timing import turn
+
+# Of norms of whole tensors, in single precision. In the straightforward form of SaPE2 distances
+# between look-alikes are wrong in the third digit.
+TOLERANCE = 1e-2
+SHARE = 0.9  # of the free memory that a step may take
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Cell:
+    """One row and step: seconds of each round, peak bytes, and why some are missing."""
+
+    row: Row
+    step: str
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None
+    note: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.row}, {self.step}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How all rows run.
+
+    Attributes:
+        rounds: times of each step that count.
+        device: cpu or cuda.
+        dtype: of q, k and v.
+        threads: on the CPU.
+        memory: bytes that a step may take, by default most of those that are free.
+        least: seconds to repeat a short step for.
+    """
+
+    rounds: int = 5
+    device: str = "cpu"
+    dtype: str = "float32"
+    threads: int = 1
+    memory: int | None = None
+    least: float = 0.25
+
+
+def compare(shape: Shape, rows: Sequence[Row], setting: Setting, say: Say) -> list[Cell]:
+    """Seconds and peak bytes of all `rows` at `shape`.
+
+    Raises:
+        Disagreement: two forms of an encoding are not the same function.
+    """
+    cells = [Cell(row, step) for row in rows for step in STEPS]
+    _check(shape, cells, setting, say)
+    for row in dict.fromkeys(cell.row for cell in _open(cells)):
+        _count(shape, [cell for cell in _open(cells) if cell.row == row], setting, say)
+    _time(shape, _open(cells), setting, say)
+    return cells
+
+
+def _open(cells: Sequence[Cell]) -> list[Cell]:
+    return [cell for cell in cells if not cell.note]
+
+
+def _check(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> None:
+    """Leave out what does not fit or cannot run; hold all forms of an encoding to its first."""
+    first: dict[str, tuple[Row, dict[str, Tensor]]] = {}
+    for row in dict.fromkeys(cell.row for cell in cells):
+        # Whatever precision is timed, in half of it forms would differ by rounding alone.
+        layer = Layer(shape, row, device=setting.device)
+        mine = [cell for cell in cells if cell.row == row]
+        for cell in mine:
+            cell.note = _obstacle(partial(STEPS[cell.step], layer), setting)
+            if cell.note:
+                say(f"{cell}: left out, {cell.note}")
+        remaining = [cell.step for cell in _open(mine)]
+        if not remaining or row.encoding == BASELINE:
+            continue
+        whole = "forward + backward" in remaining
+        results = layer.forward_backward() if whole else {"output": layer.forward()}
+        if row.encoding not in first:
+            first[row.encoding] = row, results
+            continue
+        reference, expected = first[row.encoding]
+        worst = check(row, results, reference, expected, tolerance=TOLERANCE)
+        say(f"{row}: the same function as {reference}, differs by {worst:.0e}")
+
+
+def _obstacle(step: Callable[[], object], setting: Setting) -> str:
+    """Why a step cannot be run; nothing if it can."""
+    try:
+        foretold = foretold_bytes(step)
+    except ValueError as error:  # a kernel that does not serve this encoding
+        return str(error)
+    free = setting.memory or SHARE * (free_bytes(setting.device) or float("inf"))
+    if foretold is None or foretold <= free:
+        return ""
+    return f"would take {foretold / 1e9:.3g} GB of {free / 1e9:.3g}"
+
+
+def _count(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> None:
+    """Peak bytes of a row, on a CPU in a process of its own: what ran before would change them."""
+    if not can_count(setting.device):
+        return
+    job = shape, cells[0].row, [cell.step for cell in cells], setting
+    if setting.device != "cpu":
+        peaks = count(*job)
+    else:
+        context = get_context("forkserver")  # which imports torch once for all, and runs nothing
+        context.set_forkserver_preload([__name__])
+        with ProcessPoolExecutor(1, context) as pool:
+            try:
+                peaks = pool.submit(count, *job).result()
+            except BrokenProcessPool:
+                peaks = None
+    for i, cell in enumerate(cells):
+        if peaks is None:
+            cell.note = "was ended by the system, for want of memory it seems"
+        else:
+            cell.peak_bytes = peaks[i]
+        say(f"{cell}: {cell.note or f'{cell.peak_bytes / 1e6:.1f} MB'}")
+
+
+def count(shape: Shape, row: Row, steps: Sequence[str], setting: Setting) -> list[int]:
+    """Peak bytes of each of `steps`."""
+    torch.set_num_threads(setting.threads)
+    peaks = []
+    with own_pages():
+        layer = Layer(shape, row, device=setting.device, dtype=setting.dtype)
+        for name in steps:
+            step = partial(STEPS[name], layer)
+            step()  # libraries keep buffers from their first run on
+            peaks.append(peak_bytes(step, setting.device))
+    return peaks
+
+
+def _time(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> None:
+    """Rounds of all cells, in another order each, so that none always follows the same other."""
+    device, dtype = setting.device, setting.dtype
+    rows = dict.fromkeys(cell.row for cell in cells)
+    layers = {row: Layer(shape, row, device=device, dtype=dtype) for row in rows}
+    order, shuffled = list(cells), random.Random(0)
+    for number in range(setting.rounds + 1):
+        start = time.perf_counter()
+        shuffled.shuffle(order)
+        for cell in order:
+            step = partial(STEPS[cell.step], layers[cell.row])
+            if number:
+                cell.seconds.append(turn(step, device, least=setting.least))
+            else:
+                step()
+        what = f"round {number} of {setting.rounds}" if number else "warm up"
+        say(f"{what}, {len(order)} steps: {time.perf_counter() - start:.1f} s")
