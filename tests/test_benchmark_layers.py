@@ -281,7 +281,7 @@ def test_the_plot_shows_every_row():
     for axes in figure.axes[-2:]:
         assert [label.get_text() for label in axes.get_xticklabels()] == ["tiny", "small"]
     first = [line.get_ydata() for line in figure.axes[0].containers[0].lines[:1]]
-    assert list(first[0]) == [3, 3]
+    assert list(first[0]) == [3, 3]  # at both shapes
     drawn = [container.lines[0].get_linestyle() for container in figure.axes[0].containers]
     assert drawn == ["-", ":", "-"]  # what was left out is not drawn
 

@@ -78,7 +78,8 @@ def foretold_bytes(step: Callable[[], object]) -> int | None:
 def free_bytes(device: str) -> int | None:
     """What there is now for a step; None where nobody says so."""
     if device != "cpu":
-        return torch.cuda.mem_get_info()[0]
+        kept = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+        return torch.cuda.mem_get_info()[0] + kept
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         return None
