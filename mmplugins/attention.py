@@ -9,9 +9,9 @@ from jaxtyping import Float
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mmplugins.bias import LogitBias
+from mmplugins.bias import Context, LogitBias
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelName, choose_kernel
+from mmplugins.kernels import KernelCfg, choose_kernel
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
 
 
@@ -69,7 +69,7 @@ def attend(
     encodings: Iterable[AttentionEncoding],
     *,
     dropout: float = 0.0,
-    kernel: KernelName = "auto",
+    kernel: KernelCfg = "auto",
 ) -> Float[Tensor, "B N C"]:
     """Self-attention before its output projection, with encodings at their five places.
 
@@ -80,11 +80,11 @@ def attend(
         dropout: probability to drop an attention weight.
         kernel: how to run it.
     """
-    readers = [encoding for encoding in encodings if encoding.uses_probs]
-    context = (lambda probs: sum(e.context(probs, grid) for e in readers)) if readers else None
-    run = choose_kernel(kernel, context=context)
     q, k, v, bias = terms
-    out = run(q, k, v, bias=bias, mask=grid.attention_mask, dropout=dropout)
+    context = Context.sum([encoding.context(grid) for encoding in encodings])
+    mask = grid.attention_mask
+    run = choose_kernel(kernel, q=q, bias=bias, context=context, mask=mask, dropout=dropout)
+    out = run(q, k, v, bias=bias, mask=mask, dropout=dropout)
     return out.transpose(1, 2).flatten(2)
 
 
@@ -107,7 +107,7 @@ class Attention(SelfAttention):
         pos: nn.ModuleDict,
         *,
         qkv_bias: bool = True,
-        kernel: KernelName = "auto",
+        kernel: KernelCfg = "auto",
     ):
         super().__init__()
         self.num_heads, self.kernel = dims.num_heads, kernel

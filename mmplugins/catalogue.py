@@ -8,6 +8,7 @@ from typing import Literal, Union, get_args, get_origin
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmplugins.grid import TokenGrid
 from mmplugins.models.vit import ViT
 from mmplugins.position_encodings.base import AttentionEncoding, PositionEncoding
 from mmplugins.registry import POSITION_ENCODINGS, position_encoding_class
@@ -146,7 +147,9 @@ def _place(encoding: PositionEncoding) -> str:
             for hook in PLACES
             if getattr(type(encoding), hook) is not getattr(AttentionEncoding, hook)
         ]
-        return ", ".join(PLACES[h] for h in changed if h != "context" or encoding.uses_probs)
+        if "context" in changed and encoding.context(TokenGrid(1, 1)) is None:
+            changed.remove("context")  # which depends on options
+        return ", ".join(PLACES[hook] for hook in changed)
     first, *_ = encoding.after
     return "tokens before block 0" if first == -1 else f"tokens after block {first}"
 

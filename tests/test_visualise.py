@@ -9,6 +9,7 @@ from layers import CASES, HEIGHT, WIDTH, Model, case_id, tokens
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
+from mmplugins.bias import Context
 from mmplugins.engine.inputs import InputError
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings.base import AttentionEncoding
@@ -25,11 +26,22 @@ EVERY = [(y, x) for y in range(HEIGHT) for x in range(WIDTH)]
 class Spy(AttentionEncoding):
     """Keeps the probabilities that the model itself attends with."""
 
-    uses_probs = True
+    def context(self, grid):
+        return SpiedValues(self)
 
-    def context(self, probs, grid):
-        self.probs = probs.detach()
-        return torch.zeros((), dtype=probs.dtype)
+
+class SpiedValues(Context):
+    tensors = ()
+
+    def __init__(self, spy):
+        self.spy = spy
+
+    def of(self, tensors):
+        return self
+
+    def rows(self, probs, start, stop):
+        self.spy.probs = probs.detach()
+        return torch.zeros(*probs.shape[:3], 1, dtype=probs.dtype)
 
 
 def layer_and_probs(model: Model, x, grid):

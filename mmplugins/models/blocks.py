@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mmplugins.attention import Attention
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelName
+from mmplugins.kernels import KernelCfg
 from mmplugins.position_encodings.base import Dims
 from mmplugins.window import window_attention
 
@@ -39,7 +39,7 @@ class Block(BaseModule):
         mlp_ratio: float = 4.0,
         init_values: float | None = None,
         drop_path: float = 0.0,
-        kernel: KernelName = "auto",
+        kernel: KernelCfg = "auto",
     ):
         super().__init__()
         self.window = window

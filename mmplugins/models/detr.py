@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmplugins.attention import SelfAttention, Terms, attend, project
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelName
+from mmplugins.kernels import KernelCfg
 from mmplugins.models.trunk import run_blocks
 from mmplugins.position_encodings.base import Dims, PositionEncoding
 from mmplugins.position_encodings.builder import (
@@ -36,7 +36,7 @@ class EncoderSelfAttention(SelfAttention):
         dims: Dims,
         pos: nn.ModuleDict,
         *,
-        kernel: KernelName = "auto",
+        kernel: KernelCfg = "auto",
         dropout: float = 0.0,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
@@ -74,7 +74,7 @@ class EncoderLayer(DetrTransformerEncoderLayer):
         TypeError: an option of mmdet's attention that this one has not.
     """
 
-    def __init__(self, dims: Dims, pos: nn.ModuleDict, kernel: KernelName, **layer_cfg):
+    def __init__(self, dims: Dims, pos: nn.ModuleDict, kernel: KernelCfg, **layer_cfg):
         super().__init__(**layer_cfg)
         in_dims = {"embed_dims", "num_heads", "batch_first"}
         options = {name: v for name, v in self.self_attn_cfg.items() if name not in in_dims}
@@ -95,7 +95,7 @@ class Encoder(DetrTransformerEncoder):
         position_encodings: configs of encodings; the empty list has none.
         grid: (height, width) in tokens that learned tables are made for; other sizes work too.
         with_cp: recompute layers in the backward pass, for memory.
-        kernel: how attention is run: auto, eager or sdpa.
+        kernel: how attention is run: the name or options of `KernelOptions`.
         init_cfg: as in mmengine.
     """
 
@@ -106,7 +106,7 @@ class Encoder(DetrTransformerEncoder):
         position_encodings: Sequence[dict] = (),
         grid: tuple[int, int] = (25, 42),
         with_cp: bool = False,
-        kernel: KernelName = "auto",
+        kernel: KernelCfg = "auto",
         init_cfg: dict | list | None = None,
     ):
         self.position_encodings, self.grid = position_encodings, tuple(grid)

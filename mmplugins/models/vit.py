@@ -14,7 +14,7 @@ from timm.layers import PatchEmbed
 from torch import Tensor, nn
 
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelName
+from mmplugins.kernels import KernelCfg
 from mmplugins.models.blocks import Block, LayerNorm
 from mmplugins.models.trunk import run_blocks
 from mmplugins.position_encodings.base import Dims
@@ -57,7 +57,7 @@ class ViT(BaseModule):
             DeiT III, DINOv2); None for no such factors.
         drop_path_rate: probability to skip a branch in the last block, rising from 0 in the first.
         with_cp: recompute blocks in the backward pass, for memory.
-        kernel: how attention is run: auto, eager or sdpa.
+        kernel: how attention is run: the name or options of `KernelOptions`.
         final_norm: normalise the output of the last block.
         init_cfg: as in mmengine; by default truncated normal weights.
 
@@ -83,7 +83,7 @@ class ViT(BaseModule):
         init_values: float | None = None,
         drop_path_rate: float = 0.0,
         with_cp: bool = False,
-        kernel: KernelName = "auto",
+        kernel: KernelCfg = "auto",
         final_norm: bool = True,
         init_cfg: dict | list | None = None,
     ):

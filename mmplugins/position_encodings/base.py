@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from mmplugins.bias import LogitBias
+from mmplugins.bias import Context, LogitBias
 from mmplugins.grid import TokenGrid
 from mmplugins.registry import check_options
 
@@ -129,8 +129,6 @@ class AttentionEncoding(PositionEncoding):
     q, k, v are [B, h, N, d], unscaled and, in `logit_bias`, unrotated.
     """
 
-    uses_probs: bool = False  # True: `context` reads the attention probabilities
-
     def inputs(self, x: Float[Tensor, "B N C"], grid: TokenGrid) -> Tensor | None:
         """Added to what q and k, but not v, are projected from; all encodings see the same `x`."""
         return None
@@ -143,6 +141,6 @@ class AttentionEncoding(PositionEncoding):
         """A bias in logits, added after the scale."""
         return None
 
-    def context(self, probs: Float[Tensor, "B h N N"], grid: TokenGrid) -> Tensor:
-        """Added to probs @ v; called if `uses_probs`."""
-        raise TypeError(f"{type(self).__name__} sets uses_probs but has no context")
+    def context(self, grid: TokenGrid) -> Context | None:
+        """What is added to p v, a function of the attention probabilities p."""
+        return None

@@ -13,6 +13,8 @@ position P - 1. Deviation: prefix tokens have no position, neither gate nor bias
 or better; needs H x W positions for each query, as many as there are logits.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -58,7 +60,8 @@ class CoPE(AttentionEncoding):
         q, k = (t[:, :, grid.prefix :].to(precise) for t in (q, k))
         with full_precision(q.device):
             content = q @ self.table.to(precise)
-        return RasterPositions(q * q.shape[-1] ** -0.5, k, content, grid)
+        counted = grid.once("cope_counted", lambda: _counted(grid))
+        return RasterPositions(q * q.shape[-1] ** -0.5, k, content, counted, grid)
 
 
 class RasterPositions(LogitBias):
@@ -69,10 +72,22 @@ class RasterPositions(LogitBias):
         q: Float[Tensor, "B h HW d"],
         k: Float[Tensor, "B h HW d"],
         content: Float[Tensor, "B h HW P"],
+        counted: Bool[Tensor, "_ 1 _ HW"] | None,
         grid: TokenGrid,
     ):
-        self.q, self.k, self.content, self.grid = q, k, content, grid
+        self.q, self.k, self.content, self.counted, self.grid = q, k, content, counted, grid
         self.num_tokens = grid.num_tokens
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What gates compare, what they count, and what the table holds."""
+        tensors = self.q, self.k, self.content, self.counted
+        return tensors if self.counted is not None else tensors[:-1]
+
+    def of(self, tensors: Sequence[Tensor]) -> "RasterPositions":
+        """Other contents on the same grid."""
+        counted = None if self.counted is None else tensors[-1]
+        return RasterPositions(*tensors[:3], counted, self.grid)
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """By sums over the rest of a row, and over all rows below."""
@@ -80,9 +95,9 @@ class RasterPositions(LogitBias):
         first, last = max(start - prefix, 0), max(stop - prefix, 0)
         with full_precision(self.q.device):
             gates = torch.sigmoid(self.q[:, :, first:last] @ self.k.transpose(-1, -2))
-            counted = _counted(grid, first, last)
-            if counted is not None:
-                gates = gates * counted
+            if self.counted is not None:
+                of_all = self.counted.shape[2] == 1
+                gates = gates * (self.counted if of_all else self.counted[:, :, first:last])
             gates = gates.unflatten(-1, (grid.height, grid.width))  # [B, h, n, H, W]
             below = sum_to_the_end(gates.sum(-1), itself=False)  # [B, h, n, H]
             place = (sum_to_the_end(gates) + below[..., None]).flatten(-2)  # [B, h, n, HW]
@@ -90,11 +105,10 @@ class RasterPositions(LogitBias):
         return F.pad(bias, (prefix, 0, stop - start - (last - first), 0))
 
 
-def _counted(grid: TokenGrid, first: int, last: int) -> Bool[Tensor, "_ 1 _ HW"] | None:
-    """Which patches the gates of the queries `first` to `last` count: those that they may read."""
+def _counted(grid: TokenGrid) -> Bool[Tensor, "_ 1 _ HW"] | None:
+    """Which patches the gates of a patch count: those that it may read."""
     counted = None if grid.valid is None else grid.valid[:, None, None]  # [B, 1, 1, HW]
     if grid.mask is not None:
-        prefix = grid.prefix
-        mask = grid.mask[:, :, prefix + first : prefix + last, prefix:]
+        mask = grid.mask[:, :, grid.prefix :, grid.prefix :]
         counted = mask if counted is None else counted & mask
     return counted

@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmplugins.bias import BucketedContent, BucketedTable, LogitBias
+from mmplugins.bias import BucketedContent, BucketedTable, BucketedValues, Context, LogitBias
 from mmplugins.buckets import Buckets
 from mmplugins.grid import TokenGrid
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
@@ -128,7 +128,6 @@ class IRPE(AttentionEncoding):
         if "v" in sides and sides["v"].mode == "bias":
             raise ValueError("IRPE: there is no bias mode on v; set v=dict(mode='contextual')")
         self.sides = nn.ModuleDict({side: IRPESide(side, dims, o) for side, o in sides.items()})
-        self.uses_probs = "v" in sides
 
     def reset_parameters(self) -> None:
         """As `init` says."""
@@ -147,9 +146,9 @@ class IRPE(AttentionEncoding):
             ]
         )
 
-    def context(self, probs: Float[Tensor, "B h N N"], grid: TokenGrid) -> Tensor:
+    def context(self, grid: TokenGrid) -> Context | None:
         """The term of v."""
-        return self.sides["v"].context(probs, grid)
+        return Context.sum(self.sides["v"].values(grid)) if "v" in self.sides else None
 
 
 class IRPESide(nn.Module):
@@ -191,18 +190,9 @@ class IRPESide(nn.Module):
             for table, buckets in self._tables(grid)
         ]
 
-    def context(self, probs: Float[Tensor, "B h N N"], grid: TokenGrid) -> Tensor:
-        """Probabilities summed up by bucket, then met by the table: no (N, N, d) tensor."""
-        out = 0
-        for table, buckets in self._tables(grid):
-            pairs = buckets.pairs(0, grid.num_tokens).expand_as(probs)
-            buckets.check(table.shape[1])
-            # Half precision would lose small probabilities in the sums of far, large buckets.
-            precise = torch.promote_types(probs.dtype, torch.float32)
-            sums = torch.zeros(*probs.shape[:3], table.shape[1], dtype=precise, device=probs.device)
-            sums = sums.scatter_add(-1, pairs, probs.to(precise))  # [B, h, N, K]
-            out = out + sums.to(probs.dtype) @ table.to(probs.dtype)
-        return out
+    def values(self, grid: TokenGrid) -> list[Context]:
+        """What this side adds to the values."""
+        return [BucketedValues(table, buckets) for table, buckets in self._tables(grid)]
 
     def _tables(self, grid: TokenGrid) -> list[tuple[Tensor, Buckets]]:
         ratio, index = self.options.ratio, self.options.index

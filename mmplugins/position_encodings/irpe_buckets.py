@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from mmplugins.buckets import Buckets
+from mmplugins.buckets import Axes, Buckets
 from mmplugins.grid import TokenGrid
 
 Axis = Literal["product", "euclidean", "quantisation", "rows", "cols"]
@@ -47,16 +47,19 @@ def displacement_buckets(grid: TokenGrid, axis: Axis, ratio: float, index: Index
     def g(x: Tensor) -> Tensor:
         return piecewise_index(x, ratio) if index == "piecewise" else x.clamp(-last, last)
 
-    dy, dx = grid.displacements.unbind(-1)
-    square = dy**2 + dx**2
-    table = {
-        "product": lambda: (g(dy) + last) * (2 * last + 1) + g(dx) + last,
-        "rows": lambda: g(dy) + last,
-        "cols": lambda: g(dx) + last,
-        "euclidean": lambda: g(square.double().sqrt().round().long()),
-        "quantisation": lambda: g(square),
-    }[axis]()
-    return Buckets(table, count_buckets(axis, ratio), grid.prefix)
+    dy, dx = grid.displacements[:, 0, 0], grid.displacements[0, :, 1]
+    count, everywhere = 2 * last + 1, torch.zeros_like
+    if axis == "product":
+        axes = Axes(g(dy) + last, g(dx) + last, (count, count))
+    elif axis == "rows":
+        axes = Axes(g(dy) + last, everywhere(dx), (count, 1))
+    elif axis == "cols":
+        axes = Axes(everywhere(dy), g(dx) + last, (1, count))
+    else:
+        square = dy[:, None] ** 2 + dx**2
+        distance = square.double().sqrt().round().long() if axis == "euclidean" else square
+        return Buckets(g(distance), last + 1, grid.prefix)
+    return Buckets.of_axes(axes, prefix=grid.prefix)
 
 
 def piecewise_index(x: Int[Tensor, "*n"], ratio: float) -> Int[Tensor, "*n"]:

@@ -120,7 +120,7 @@ class SaPE2(AttentionEncoding):
             z_y = self._line_vectors("y", *columns, pair_y).transpose(2, 3)  # [B, h, H, W, H]
         scale = self.bias_scale
         if self.head_scale is not None:
-            scale = scale * self.head_scale.to(precise)
+            scale = scale * self.head_scale.to(precise).view(1, -1, 1, 1)
         vectors = [z.flatten(2, 3) for z in (z_x, z_y)]
         return PairwiseDistance(vectors, prefix=grid.prefix, scale=scale)
 

@@ -7,7 +7,7 @@
 Pairs that attention does not read, such as those of two windows, have no attention and no bias.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor, nn
 
 from mmplugins.attention import SelfAttention
-from mmplugins.bias import LogitBias
+from mmplugins.bias import DenseBias, LogitBias
 from mmplugins.evaluation.features.affinity import IGNORE, PREFIX, affinity
 from mmplugins.evaluation.features.levels import token_layers
 from mmplugins.evaluation.features.patches import chosen, patch_labels
@@ -93,7 +93,7 @@ def attention_pairs(
         matrix = matrix.expand(rows * columns, -1, -1).cpu().numpy()
         return matrix[window[:, None], query[:, None], token]
 
-    bias = None if terms.bias is None else _Rows(terms.bias, wanted)
+    bias = None if terms.bias is None else _some_rows(terms.bias, wanted)
     mask = grid.attention_mask
     mask = mask if mask is None or mask.shape[2] == 1 else mask[:, :, wanted]
     probs = probabilities(terms.q[:, :, wanted], terms.k, bias=bias, mask=mask)
@@ -106,23 +106,15 @@ def attention_pairs(
     return values
 
 
-class _Rows(LogitBias):
-    """Some rows of another bias, which is never whole in memory."""
-
-    def __init__(self, bias: LogitBias, wanted: Int[Tensor, " n"]):
-        self.num_tokens = len(wanted)
-        self.values = torch.cat(list(self._parts(bias, wanted)), dim=2)
-
-    def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
-        return self.values[:, :, start:stop]
-
-    @staticmethod
-    def _parts(bias: LogitBias, wanted: Tensor) -> Iterator[Tensor]:
-        for start in range(0, bias.num_tokens, ROWS):
-            stop = min(start + ROWS, bias.num_tokens)
-            inside = wanted[(start <= wanted) & (wanted < stop)]
-            if len(inside):
-                yield bias.rows(start, stop)[:, :, inside - start]
+def _some_rows(bias: LogitBias, wanted: Int[Tensor, " n"]) -> DenseBias:
+    """Some rows of a bias, which is never whole in memory."""
+    parts = []
+    for start in range(0, bias.num_tokens, ROWS):
+        stop = min(start + ROWS, bias.num_tokens)
+        inside = wanted[(start <= wanted) & (wanted < stop)]
+        if len(inside):
+            parts.append(bias.rows(start, stop)[:, :, inside - start])
+    return DenseBias(torch.cat(parts, dim=2))
 
 
 def _cosine(

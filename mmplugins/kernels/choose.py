@@ -1,0 +1,108 @@
+"""Which kernel runs: the only place with conditions."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mmplugins.bias import Context, LogitBias
+from mmplugins.kernels import distance, flex
+from mmplugins.kernels.chunked import chunked
+from mmplugins.kernels.eager import eager
+from mmplugins.kernels.sdpa import sdpa
+from mmplugins.registry import check_options
+
+KernelName = Literal["auto", "eager", "sdpa", "chunked", "flex", "distance"]
+KernelCfg = str | Mapping  # a `KernelName`, or options
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """How attention is run.
+
+    Attributes:
+        name: eager as written, sdpa by torch's fused kernels with a dense bias, chunked by tiles,
+            flex by FlexAttention, distance by Triton for SaPE2 alone; auto decides.
+        limit_mib: what the logits of a layer may take, in single precision and MiB, before auto
+            turns to a kernel that never holds all of them.
+    """
+
+    name: KernelName = "auto"
+    limit_mib: float = 64.0
+
+    @classmethod
+    def of(cls, cfg: KernelCfg) -> "KernelOptions":
+        """From a config: a name, or a dict of options.
+
+        Raises:
+            TypeError: an option that does not exist.
+            ValueError: an unknown name, or no room at all.
+        """
+        options = {"name": cfg} if isinstance(cfg, str) else dict(cfg)
+        check_options(cls, options, name="kernel")
+        if not options.get("limit_mib", 1) > 0:
+            raise ValueError(f"kernel: limit_mib must be positive, not {options['limit_mib']}")
+        return cls(**options)
+
+
+def choose_kernel(
+    cfg: KernelCfg,
+    *,
+    q: Tensor,
+    bias: LogitBias | None,
+    context: Context | None,
+    mask: Tensor | None,
+    dropout: float,
+) -> Callable[..., Tensor]:
+    """The kernel to run for self-attention with these.
+
+    Raises:
+        ValueError: a kernel that cannot do what an encoding needs.
+    """
+    options = KernelOptions.of(cfg)
+    name = options.name
+    if name == "auto":
+        name = _auto(options, q, bias, context, mask, dropout)
+    if name in ("eager", "chunked"):
+        run = eager if name == "eager" else partial(chunked, tile_mib=_tile_mib(options, q))
+        return partial(run, context=context)
+    if context is not None:
+        raise ValueError(
+            f"an encoding of this list acts on the values, which kernel {name} cannot: "
+            "use kernel auto, eager or chunked"
+        )
+    return {"sdpa": sdpa, "flex": flex.flex, "distance": distance.distance}[name]
+
+
+def _auto(
+    options: KernelOptions,
+    q: Tensor,
+    bias: LogitBias | None,
+    context: Context | None,
+    mask: Tensor | None,
+    dropout: float,
+) -> KernelName:
+    """The fastest of those that keep to the limit."""
+    if bias is None and context is None:
+        return "sdpa"
+    dense = "sdpa" if context is None else "eager"
+    compiling = torch.compiler.is_compiling()
+    if q.device.type == "cpu":
+        # Tiles that remain in the cache are faster than any dense bias; to a compiler, each would
+        # be operations of its own.
+        return dense if compiling else "chunked"
+    batch, heads, tokens, _ = q.shape
+    if 4 * batch * heads * tokens**2 <= options.limit_mib * 2**20:
+        return dense
+    if context is None and flex.supports(q, bias, mask, dropout):
+        return "flex"
+    if context is None and distance.supports(q, bias, mask, dropout):
+        return "distance"
+    return dense if compiling else "chunked"
+
+
+def _tile_mib(options: KernelOptions, q: Tensor) -> float:
+    return min(2.0, options.limit_mib) if q.device.type == "cpu" else options.limit_mib

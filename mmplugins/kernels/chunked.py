@@ -1,0 +1,196 @@
+"""Attention by tiles of the logits: made, used and dropped, and in the backward pass made again.
+
+A tile is some rows of some heads of some images. Beyond q, k, v and the tensors that bias and
+context are made of, nothing is kept but the output. With p the probabilities of a tile, m what
+dropout multiplies them by, c the context and G the gradient of the output:
+    dP = m (G v^T + dc/dp),   dS = p (dP - sum_j p dP),   the sum being that of G and the output,
+    dq = s dS k,   dk = s dS^T q,   dv = (m p)^T G,   and dS is the gradient of the bias's rows.
+Source: https://arxiv.org/abs/2112.05682
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from mmplugins.bias import Context, DenseBias, LogitBias
+from mmplugins.kernels.eager import probabilities
+
+
+def chunked(
+    q: Float[Tensor, "B h N d"],
+    k: Float[Tensor, "B h N d"],
+    v: Float[Tensor, "B h N d"],
+    *,
+    bias: LogitBias | None = None,
+    mask: Bool[Tensor, "_ 1 _ N"] | None = None,
+    dropout: float = 0.0,
+    context: Context | None = None,
+    tile_mib: float = 4.0,
+) -> Float[Tensor, "B h N d"]:
+    """As `eager`, but that dropout draws other numbers.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        bias: added to the logits.
+        mask: True where a query may read a key.
+        dropout: probability to drop an attention weight.
+        context: added to the output; linear in the probabilities.
+        tile_mib: size of a tile in single precision. On a CPU, one of four remains in the cache.
+    """
+    device = q.device.type
+    if torch.is_autocast_enabled(device):
+        q, k, v = (t.to(torch.get_autocast_dtype(device)) for t in (q, k, v))
+    seed = int(torch.randint(2**62, ())) if dropout else 0
+    shape = tile_shape(*q.shape[:3], k.shape[2], size=int(tile_mib * 2**18))
+    work = _Work(bias, context, mask, dropout, seed, shape)
+    tensors = [t for term in (bias, context) if term is not None for t in term.tensors]
+    with torch.autocast(device, enabled=False):
+        return _Chunked.apply(work, q, k, v, *tensors)
+
+
+def tile_shape(images: int, heads: int, rows: int, keys: int, *, size: int) -> tuple[int, int, int]:
+    """How many images, heads and rows of `keys` logits are `size` logits, or less where possible.
+
+    >>> tile_shape(8, 6, 196, 196, size=2**20), tile_shape(2, 8, 3800, 3800, size=2**20)
+    ((4, 6, 196), (1, 1, 272))
+    """
+    shape = []
+    for count in (rows, heads, images):
+        most = min(max(size // keys, 1), count)
+        shape.insert(0, -(-count // -(-count // most)))  # tiles of one size
+        keys *= shape[0]
+    return tuple(shape)
+
+
+class _Tile(NamedTuple):
+    images: slice
+    heads: slice
+    rows: slice
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """Its images and heads of a tensor that may be the same for all."""
+        images, heads = tensor.shape[:2]
+        every = slice(None)
+        return tensor[self.images if images > 1 else every, self.heads if heads > 1 else every]
+
+    def rows_of(self, tensor: Tensor) -> Tensor:
+        """Their rows, which may be the same for all."""
+        part = self.of(tensor)
+        return part[:, :, self.rows] if part.shape[2] > 1 else part
+
+
+class _Work(NamedTuple):
+    """What is to be done, but for the tensors that gradients flow to."""
+
+    bias: LogitBias | None
+    context: Context | None
+    mask: Tensor | None
+    dropout: float
+    seed: int
+    shape: tuple[int, int, int]
+
+    def tiles(self, q: Tensor) -> Iterator[_Tile]:
+        """Rows outside: geometry that all heads read is made once for each of them."""
+        images, heads, rows = (
+            [slice(start, min(start + step, size)) for start in range(0, size, step)]
+            for step, size in zip(self.shape, q.shape, strict=False)
+        )
+        for row, image, head in product(rows, images, heads):
+            yield _Tile(image, head, row)
+
+    def terms(self, tensors: Sequence[Tensor]) -> tuple[LogitBias | None, Context | None]:
+        """Bias and context of a tile's `tensors`."""
+        count = 0 if self.bias is None else len(self.bias.tensors)
+        bias = None if self.bias is None else self.bias.of(tensors[:count])
+        return bias, None if self.context is None else self.context.of(tensors[count:])
+
+    def probabilities(self, tile: _Tile, q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+        """Of the tile's rows, with those of the bias."""
+        mask = None if self.mask is None else tile.rows_of(self.mask)
+        dense = None if bias is None else DenseBias(bias.detach())
+        return probabilities(tile.rows_of(q), tile.of(k), bias=dense, mask=mask)
+
+    def factors(self, device: torch.device) -> Callable[[Tensor], Tensor | None]:
+        """Of one tile's probabilities after the other, the same forwards and backwards."""
+        if not self.dropout:
+            return lambda probs: None
+        keep, generator = 1 - self.dropout, torch.Generator(device).manual_seed(self.seed)
+        return lambda probs: torch.empty_like(probs).bernoulli_(keep, generator=generator) / keep
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, work: _Work, q: Tensor, k: Tensor, v: Tensor, *tensors: Tensor) -> Tensor:
+        out, factors = v.new_empty(q.shape), work.factors(q.device)
+        for tile in work.tiles(q):
+            start, stop = tile.rows.start, tile.rows.stop
+            bias, context = work.terms([tile.of(tensor) for tensor in tensors])
+            rows = None if bias is None else bias.rows(start, stop)
+            probs = work.probabilities(tile, q, k, rows)
+            kept = _times(probs, factors(probs)).to(v.dtype)
+            of_out = tile.rows_of(out)
+            of_out.copy_(kept @ tile.of(v))
+            if context is not None:
+                of_out += context.rows(kept, start, stop)
+        ctx.work = work
+        ctx.save_for_backward(q, k, v, out, *tensors)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        work, (q, k, v, out, *tensors) = ctx.work, ctx.saved_tensors
+        precise, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
+        found = [torch.zeros_like(t, dtype=precise) for t in (q, k, v)]
+        learned = [torch.zeros_like(t) if t.requires_grad else None for t in tensors]
+        balance, factors = (grad * out).sum(-1, keepdim=True, dtype=precise), work.factors(q.device)
+        for tile in work.tiles(q):
+            start, stop = tile.rows.start, tile.rows.stop
+            of_out, (dq, dk, dv) = tile.rows_of(grad), (tile.of(t) for t in found)
+            parts = [tile.of(t).detach().requires_grad_(t.requires_grad) for t in tensors]
+            sums = [None if total is None else tile.of(total) for total in learned]
+            with torch.enable_grad():
+                bias, context = work.terms(parts)
+                rows = None if bias is None else bias.rows(start, stop)
+            probs = work.probabilities(tile, q, k, rows)
+            factor = factors(probs)
+            kept = _times(probs, factor).to(v.dtype)
+            dv += kept.mT @ of_out
+            of_probs = of_out @ tile.of(v).mT
+            if context is not None:
+                kept.requires_grad_()
+                with torch.enable_grad():
+                    read = context.rows(kept, start, stop)
+                of_probs += _add_gradients(read, of_out, [kept, *parts], [None, *sums])
+            of_logits = _times(of_probs.to(precise), factor)
+            of_logits = of_logits.sub_(tile.rows_of(balance)).mul_(probs)
+            if rows is not None and rows.requires_grad:
+                _add_gradients(rows, of_logits, parts, sums)
+            of_logits = of_logits.to(q.dtype)
+            dq[:, :, tile.rows] += of_logits @ tile.of(k) * scale
+            dk += of_logits.mT @ (tile.rows_of(q) * scale)
+        return None, *(t.to(q.dtype) for t in found), *learned
+
+
+def _times(probs: Tensor, factor: Tensor | None) -> Tensor:
+    return probs if factor is None else probs * factor
+
+
+def _add_gradients(
+    out: Tensor, grad: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor | None]
+) -> Tensor | None:
+    """Add to `sums` what flows to `parts` of them; gives what flows to the first."""
+    grad = grad.sum_to_size(out.shape).to(out.dtype)  # the bias may be the same for all images
+    learned = [(part, total) for part, total in zip(parts, sums, strict=True) if part.requires_grad]
+    found = torch.autograd.grad(out, [part for part, _ in learned], grad, allow_unused=True)
+    for (_, total), gradient in zip(learned, found, strict=True):
+        if total is not None and gradient is not None:
+            total += gradient
+    return found[0]

@@ -1,0 +1,162 @@
+"""The kernel that goes through attention tile by tile, and the choice among kernels."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from layers import CASES, Model, case_id, tokens
+
+from mmplugins.bias import BucketedValues, DenseBias
+from mmplugins.grid import TokenGrid
+from mmplugins.kernels import KernelOptions, choose_kernel, chunked, eager
+from mmplugins.kernels.chunked import tile_shape
+from mmplugins.position_encodings.irpe_buckets import displacement_buckets
+
+BIASED = [cfg for cfg in CASES if cfg["type"] in {"IRPE", "SaPE2", "CoPE", "LogCPB"}]
+
+
+def random(*shape):
+    return torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+
+
+@pytest.mark.parametrize("cfg", BIASED, ids=case_id)
+def test_keeps_nothing_for_each_pair_of_tokens(cfg):
+    model = Model([cfg], grid=(9, 10))
+    kernel = {"name": "chunked", "limit_mib": 4 * 10 * 90 / 2**20}  # ten rows of one head
+    sizes = []
+
+    def pack(saved):
+        sizes.append(saved.numel())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved):
+        x = tokens(batch=1, height=9, width=10, dtype=torch.float32)
+        out = model.set_kernel(kernel)(x, TokenGrid(9, 10))
+    out.sum().backward()
+    assert 0 < max(sizes) < 2 * 90 * 90
+
+
+@given(
+    images=st.integers(1, 9),
+    heads=st.integers(1, 9),
+    rows=st.integers(1, 400),
+    keys=st.integers(1, 400),
+    size=st.integers(1, 10**6),
+)
+def test_a_tile_is_no_larger_than_asked_for(images, heads, rows, keys, size):
+    shape = tile_shape(images, heads, rows, keys, size=size)
+    assert all(1 <= tile <= whole for tile, whole in zip(shape, (images, heads, rows), strict=True))
+    logits = shape[0] * shape[1] * shape[2] * keys
+    assert logits <= size or shape == (1, 1, 1)
+    # Heads are only taken together when their rows are, and images when all heads are.
+    assert shape[1] == 1 or shape[2] == rows
+    assert shape[0] == 1 or shape[1] == heads
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    heads=st.integers(1, 3),
+    height=st.integers(1, 4),
+    width=st.integers(1, 5),
+    prefix=st.integers(0, 2),
+    rows=st.integers(1, 24),
+    masked=st.sampled_from(["none", "keys", "pairs"]),
+    flat=st.booleans(),
+)
+def test_equals_the_specification(batch, heads, height, width, prefix, rows, masked, flat):
+    """With a bias that is the same for all images, or not, and a term in the values."""
+    count = prefix + height * width
+    q, k, v = (random(batch, heads, count, 4) for _ in range(3))
+    values = random(1 if flat else batch, heads, count, count)
+    grid = TokenGrid(height, width, prefix)
+    table = random(heads, 26, 4)
+    buckets = displacement_buckets(grid, "product", 1.0, "piecewise")
+    mask = None
+    if masked != "none":
+        mask = torch.rand(batch, 1, 1 if masked == "keys" else count, count) < 0.5
+        mask |= ~mask.any(-1, keepdim=True)
+
+    def run(kernel, **options):
+        context = BucketedValues(table, buckets)
+        out = kernel(q, k, v, bias=DenseBias(values), mask=mask, context=context, **options)
+        return [out, *torch.autograd.grad(out.sin().sum(), [q, k, v, values, table])]
+
+    tile = rows * count / 2**18
+    for a, b in zip(run(chunked, tile_mib=tile), run(eager), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+def test_dropout_drops_as_many_and_keeps_the_sum():
+    q, k = random(2, 2, 50, 50), random(2, 2, 50, 50)
+    ones = torch.eye(50, dtype=torch.float64).expand(2, 2, 50, 50)  # the output is p itself
+    probs = chunked(q, k, ones)
+    torch.manual_seed(0)
+    dropped = chunked(q, k, ones, dropout=0.3, tile_mib=0.01)
+    kept = dropped != 0
+    torch.testing.assert_close(dropped[kept], (probs / 0.7)[kept])
+    assert abs(kept.double().mean() - 0.7) < 0.02
+    torch.manual_seed(0)
+    assert torch.equal(chunked(q, k, ones, dropout=0.3, tile_mib=0.01), dropped)
+    assert not torch.equal(chunked(q, k, ones, dropout=0.3, tile_mib=0.01), dropped)
+
+
+def test_dropout_drops_the_same_in_the_backward_pass():
+    """By finite differences of what one seed draws."""
+    q, k, v = (random(1, 2, 5, 3) for _ in range(3))
+    buckets = displacement_buckets(TokenGrid(1, 5), "cols", 1.0, "clip")
+    values, table = random(1, 2, 5, 5), random(2, 5, 3)
+
+    def run(q, k, v, values, table):
+        torch.manual_seed(3)
+        context = BucketedValues(table, buckets)
+        options = dict(bias=DenseBias(values), context=context, dropout=0.4)
+        return chunked(q, k, v, **options, tile_mib=4 / 2**18)
+
+    assert torch.autograd.gradcheck(run, (q, k, v, values, table))
+
+
+def test_under_autocast_it_is_as_precise_as_torch():
+    q, k, v = (torch.randn(1, 2, 30, 8, requires_grad=True) for _ in range(3))
+    exact = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        theirs = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+        out = chunked(q, k, v)
+    assert out.dtype == theirs.dtype == torch.bfloat16
+    assert (out - exact).norm() < 1.5 * (theirs - exact).norm()
+    out.sum().backward()
+    assert q.grad.dtype == torch.float32
+    assert q.grad.isfinite().all()
+
+
+def kernel(cfg="auto", **given):
+    q = given.pop("q", torch.zeros(1, 1, 4, 2))
+    return choose_kernel(cfg, q=q, **{"bias": None, "context": None, "mask": None} | given)
+
+
+def test_the_choice(monkeypatch):
+    bias = DenseBias(torch.zeros(1, 1, 4, 4))
+    assert kernel(dropout=0.0).__name__ == "sdpa"
+    assert kernel(dropout=0.0, bias=bias).func is chunked
+    assert kernel("sdpa", dropout=0.0, bias=bias).__name__ == "sdpa"
+    assert kernel("eager", dropout=0.0, bias=bias).func is eager
+    elsewhere = torch.zeros(1, 1, 4, 2, device="meta")  # as on a GPU: dense up to the limit
+    assert kernel(dropout=0.0, bias=bias, q=elsewhere).__name__ == "sdpa"
+    small = {"limit_mib": 4 * 15 / 2**20}
+    assert kernel(small, dropout=0.0, bias=bias, q=elsewhere).func is chunked
+    exact = {"limit_mib": 4 * 16 / 2**20}
+    assert kernel(exact, dropout=0.0, bias=bias, q=elsewhere).__name__ == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "message"),
+    [
+        ("flash", ValueError, "kernel: name is one of auto, eager, sdpa"),
+        ({"limit": 3}, TypeError, "kernel has no option `limit`, did you mean `limit_mib`"),
+        ({"limit_mib": 0}, ValueError, "limit_mib must be positive, not 0"),
+        ({"limit_mib": "3"}, TypeError, "limit_mib is of type float, not '3'"),
+    ],
+)
+def test_options_are_checked(cfg, error, message):
+    with pytest.raises(error, match=message):
+        KernelOptions.of(cfg)
