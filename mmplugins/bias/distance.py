@@ -17,7 +17,8 @@ class PairwiseDistance(LogitBias):
     """bias[i, j] = scale sum over `vectors` z of ||z_i - z_j||, zero for pairs with a prefix token.
 
     Vectors are kept centred, which no distance notices: uncentred, single precision is wrong by
-    2e-3 between look-alikes.
+    2e-3 between look-alikes. They are kept as points (z, ||z||^2, 1): a squared distance is then
+    one product, that of (-2 z_i, 1, ||z_i||^2) and the point of j.
 
     Args:
         vectors: z, in single precision or better.
@@ -32,19 +33,24 @@ class PairwiseDistance(LogitBias):
         prefix: int = 0,
         scale: Float[Tensor, "1 h 1 1"] | float = 1.0,
     ):
-        self.vectors = tuple(z - z.mean(2, keepdim=True) for z in vectors)
+        self.points = tuple(map(_point, vectors))
         self.prefix, self.scale = prefix, scale
         self.num_tokens = prefix + vectors[0].shape[2]
 
     @property
+    def vectors(self) -> tuple[Float[Tensor, "B h HW _"], ...]:
+        """The centred ones."""
+        return tuple(point[..., :-2] for point in self.points)
+
+    @property
     def tensors(self) -> tuple[Tensor, ...]:
-        """The vectors, and the scale if it is learned."""
-        return self.vectors + ((self.scale,) if isinstance(self.scale, Tensor) else ())
+        """The points, and the scale if it is learned."""
+        return self.points + ((self.scale,) if isinstance(self.scale, Tensor) else ())
 
     def of(self, tensors: Sequence[Tensor]) -> "PairwiseDistance":
-        """Distances between other vectors."""
-        other, count = copy(self), len(self.vectors)  # a copy: they are centred already
-        other.vectors = tuple(tensors[:count])
+        """Distances between other points."""
+        other, count = copy(self), len(self.points)
+        other.points = tuple(tensors[:count])
         if len(tensors) > count:
             other.scale = tensors[count]
         return other
@@ -52,7 +58,7 @@ class PairwiseDistance(LogitBias):
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
-        bias = reduce(torch.add, (_Distances.apply(z, first, last) for z in self.vectors))
+        bias = reduce(torch.add, (_Distances.apply(p, first, last) for p in self.points))
         if isinstance(self.scale, Tensor) or self.scale != 1:
             bias = self.scale * bias
         if not self.prefix:
@@ -60,35 +66,39 @@ class PairwiseDistance(LogitBias):
         return F.pad(bias, (self.prefix, 0, stop - start - (last - first), 0))
 
 
-class _Distances(torch.autograd.Function):
-    """D[i, j] = ||z_i - z_j|| for i from `first` to `last`, exactly zero where i = j.
+def _point(z: Float[Tensor, "B h HW l"]) -> Float[Tensor, "B h HW l+2"]:
+    z = z - z.mean(2, keepdim=True)
+    square = (z * z).sum(-1, keepdim=True)
+    return torch.cat([z, square, torch.ones_like(square)], -1)
 
-    Backwards, with R = G / D and zero where D is zero:
-        grad z = diag(R^T 1) z - R^T z_rows,   and at the rows   diag(R 1) z_rows - R z
-    Autograd alone would pass over as many values a dozen times more, and keep most of them.
+
+def _mirrored(point: Float[Tensor, "B h n p"]) -> Float[Tensor, "B h n p"]:
+    return torch.cat([-2 * point[..., :-2], point[..., -2:].flip(-1)], -1)
+
+
+class _Distances(torch.autograd.Function):
+    """D[i, j], i from `first` to `last`; exactly zero where i = j.
+
+    Backwards, the gradient of the squared distances is G / 2D, and zero where D is. Autograd alone
+    would pass over as many values a dozen times more, and keep most of them.
     """
 
     @staticmethod
-    def forward(ctx, z: Float[Tensor, "B h HW l"], first: int, last: int) -> Tensor:
-        """By one product."""
-        square = (z * z).sum(-1)
-        with full_precision(z.device):  # kernels run under autocast
-            root = torch.matmul(z[:, :, first:last] * -2, z.mT)
-        root += square[:, :, first:last, None]
-        root += square[:, :, None]
-        index = torch.arange(z.shape[2], device=z.device)
-        root = root.clamp_(min=0).sqrt_().masked_fill_(index[first:last, None] == index, 0)
-        ctx.save_for_backward(z, root)
+    def forward(ctx, point: Tensor, first: int, last: int) -> Tensor:
+        mirrored = _mirrored(point[:, :, first:last])
+        with full_precision(point.device):  # kernels run under autocast
+            root = (mirrored @ point.mT).clamp_(min=0).sqrt_()
+        index = torch.arange(first, last, device=point.device)
+        root[:, :, index - first, index] = 0
+        ctx.save_for_backward(point, mirrored, root)
         ctx.rows = first, last
         return root
 
     @staticmethod
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        """In float products, too: sums of differences between look-alikes."""
-        (z, root), (first, last) = ctx.saved_tensors, ctx.rows
-        ratio = torch.where(root > 0, grad / root, 0)
-        rows = z[:, :, first:last]
-        with full_precision(z.device):
-            of_all = ratio.sum(2)[..., None] * z - ratio.mT @ rows
-            of_all[:, :, first:last] += ratio.sum(3, keepdim=True) * rows - ratio @ z
-        return of_all, None, None
+        (point, mirrored, root), (first, last) = ctx.saved_tensors, ctx.rows
+        of_squares = (grad / root).nan_to_num_(0, 0, 0).div_(2)
+        with full_precision(point.device):
+            of_points = of_squares.mT @ mirrored
+            of_points[:, :, first:last] += _mirrored(of_squares @ point)
+        return of_points, None, None
