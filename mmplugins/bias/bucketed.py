@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.bias.lookup import spread, sum_up
+from mmplugins.bias.lookup import spread, spread_keys, sum_up
 from mmplugins.bias.term import Context, LogitBias
 from mmplugins.buckets import Buckets
 
@@ -62,8 +62,7 @@ class BucketedContent(LogitBias):
         """By look-ups of one axis after the other where buckets allow it."""
         if not self.of_keys:
             return spread(self.lookup[:, :, start:stop], self.buckets, start, stop)
-        buckets = self.buckets.reversed.pairs(start, stop)  # [n, N]
-        return self.lookup.mT.gather(2, buckets.expand(*self.lookup.shape[:2], -1, -1))
+        return spread_keys(self.lookup, self.buckets, start, stop)
 
 
 class BucketedValues(Context):

@@ -33,6 +33,15 @@ def spread(
     return torch.cat([other[:, :, :before].expand(-1, -1, -1, seen.shape[-1]), seen], 2)
 
 
+def spread_keys(
+    lookup: Float[Tensor, "B h N K"], buckets: Buckets, start: int, stop: int
+) -> Float[Tensor, "B h n N"]:
+    """lookup[j, b(j, i)] for the queries i from `start` to `stop` and all keys j."""
+    pairs = buckets.reversed.pairs(start, stop)
+    by_bucket = lookup.mT.contiguous()  # what neighbours look up lies together
+    return by_bucket.gather(2, _expanded(pairs, lookup))
+
+
 def sum_up(
     values: Float[Tensor, "B h n N"], buckets: Buckets, start: int, stop: int, *, size: int
 ) -> Float[Tensor, "B h n K"]:
