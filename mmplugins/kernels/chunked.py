@@ -47,11 +47,10 @@ def chunked(
     device = q.device.type
     if torch.is_autocast_enabled(device):
         q, k, v = (t.to(torch.get_autocast_dtype(device)) for t in (q, k, v))
-    if bias is not None and 4 * q.shape[1] * q.shape[2] ** 2 <= tile_mib * 2**20:
-        if all(len(tensor) == 1 for tensor in bias.tensors):  # of all images
-            bias = DenseBias(bias.dense())
     seed = int(torch.randint(2**62, ())) if dropout else 0
     shape = tile_shape(*q.shape[:3], k.shape[2], size=int(tile_mib * 2**18))
+    if bias is not None and shape[1:] == q.shape[1:3] and _is_shared(bias, len(q)):
+        bias = DenseBias(bias.dense())  # once, not for each tile
     work = _Work(bias, context, mask, dropout, seed, shape)
     tensors = [t for term in (bias, context) if term is not None for t in term.tensors]
     with torch.autocast(device, enabled=False):
@@ -70,6 +69,10 @@ def tile_shape(images: int, heads: int, rows: int, keys: int, *, size: int) -> t
         shape.insert(0, -(-count // -(-count // most)))  # tiles of one size
         keys *= shape[0]
     return tuple(shape)
+
+
+def _is_shared(bias: LogitBias, images: int) -> bool:
+    return images > 1 and all(len(tensor) == 1 for tensor in bias.tensors)
 
 
 class _Tile(NamedTuple):
