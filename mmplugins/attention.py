@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmplugins.bias import Context, LogitBias
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelCfg, choose_kernel
+from mmplugins.kernels import KernelCfg, KernelOptions, choose_kernel
 from mmplugins.position_encodings.base import AttentionEncoding, Dims
 
 
@@ -69,7 +69,7 @@ def attend(
     encodings: Iterable[AttentionEncoding],
     *,
     dropout: float = 0.0,
-    kernel: KernelCfg = "auto",
+    kernel: KernelCfg | KernelOptions = "auto",
 ) -> Float[Tensor, "B N C"]:
     """Self-attention before its output projection, with encodings at their five places.
 
@@ -110,7 +110,7 @@ class Attention(SelfAttention):
         kernel: KernelCfg = "auto",
     ):
         super().__init__()
-        self.num_heads, self.kernel = dims.num_heads, kernel
+        self.num_heads, self.kernel = dims.num_heads, KernelOptions.of(kernel)
         self.qkv = nn.Linear(dims.embed_dims, 3 * dims.embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(dims.embed_dims, dims.embed_dims)
         self.pos = pos

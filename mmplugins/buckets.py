@@ -112,10 +112,11 @@ class Buckets:
         return torch.cat([other.expand(-1, before, seen.shape[-1]), seen], 1)
 
     def _latest(self, name: str, start: int, stop: int, make: Callable[[], T]) -> T:
-        """The other layers, and heads, of this pass ask for the same; all rows are too many."""
-        if self._shared.get(name, (None,))[0] != (start, stop):
-            self._shared[name] = (start, stop), make()
-        return self._shared[name][1]
+        """Of the latest rows: the other heads and layers of this pass ask for the same."""
+        kept = self._shared.get(name)
+        if kept is None or kept[0] != (start, stop):
+            kept = self._shared[name] = (start, stop), make()
+        return kept[1]
 
     def _pairs(self, start: int, stop: int) -> Int[Tensor, "n N"]:
         before, first, last = self.patches(start, stop)

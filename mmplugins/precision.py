@@ -1,9 +1,25 @@
 """Products in full single precision, whatever the user has set for speed."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
+from torch import Tensor
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """Autocast off, where there is one: not on meta tensors."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
+
+
+def as_autocast(*tensors: Tensor) -> list[Tensor]:
+    """What autocast would make of the operands of a product: double precision remains."""
+    device = tensors[0].device.type
+    if not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
+        return list(tensors)
+    half = torch.get_autocast_dtype(device)
+    return [t if t.dtype == torch.float64 else t.to(half) for t in tensors]
 
 
 @contextmanager
@@ -15,8 +31,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
     """
     backends = {"cuda": torch.backends.cuda.matmul, "cpu": torch.backends.mkldnn.matmul}
     backend = backends.get(device.type)
-    known = torch.amp.is_autocast_available(device.type)  # not on meta tensors
-    with torch.autocast(device.type, enabled=False) if known else nullcontext():
+    with without_autocast(device):
         if backend is None or torch.compiler.is_compiling():
             yield
             return

@@ -16,7 +16,7 @@ MAY_IMPORT = {  # each part of the numeric core, and the parts of the package it
     "precision": set(),
     "bias": {"buckets", "grid", "precision"},
     "registry": set(),
-    "kernels": {"bias", "registry"},
+    "kernels": {"bias", "precision", "registry"},
     "position_encodings": ENCODINGS,
     "attention": {"bias", "grid", "kernels", "position_encodings"},
     "window": {"grid"},

@@ -1,5 +1,8 @@
 """The kernel that goes through attention tile by tile, and the choice among kernels."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,6 +13,8 @@ from mmplugins.bias import BucketedValues, DenseBias
 from mmplugins.grid import TokenGrid
 from mmplugins.kernels import KernelOptions, choose_kernel, chunked, eager
 from mmplugins.kernels.chunked import tile_shape
+from mmplugins.position_encodings import Dims
+from mmplugins.position_encodings.builder import build_attention_encodings
 from mmplugins.position_encodings.irpe_buckets import displacement_buckets
 
 BIASED = [cfg for cfg in CASES if cfg["type"] in {"IRPE", "SaPE2", "CoPE", "LogCPB"}]
@@ -36,8 +41,30 @@ def test_keeps_nothing_for_each_pair_of_tokens(cfg):
     assert 0 < max(sizes) < 2 * 90 * 90
 
 
+@pytest.mark.parametrize("cfg", BIASED, ids=case_id)
+def test_what_the_bias_is_made_of_is_left_to_autograd(cfg):
+    """So that checkpointing, and whoever else asks autograd, can drop it."""
+    (encoding,) = build_attention_encodings([cfg], Dims(8, 2, 1, (5, 6))).double().values()
+    q, k, v = (random(1, 2, 30, 4) for _ in range(3))
+    bias = encoding.logit_bias(q, k, v, TokenGrid(5, 6))
+    made = [weakref.ref(tensor) for tensor in bias.tensors]
+    with torch.autograd.graph.saved_tensors_hooks(torch.clone, lambda saved: saved):
+        out = chunked(q, k, v, bias=bias)
+    del bias
+    gc.collect()
+    assert [ref() for ref in made] == [None] * len(made)
+    out.sum().backward()
+
+
+def test_an_empty_batch_and_all_weights_dropped():
+    q, k, v = (random(0, 2, 6, 4) for _ in range(3))
+    assert chunked(q, k, v, bias=DenseBias(random(0, 2, 6, 6))).shape == (0, 2, 6, 4)
+    q, k, v = (random(1, 2, 6, 4) for _ in range(3))
+    assert not chunked(q, k, v, dropout=1.0).any()
+
+
 @given(
-    images=st.integers(1, 9),
+    images=st.integers(0, 9),
     heads=st.integers(1, 9),
     rows=st.integers(1, 400),
     keys=st.integers(1, 400),
@@ -45,7 +72,9 @@ def test_keeps_nothing_for_each_pair_of_tokens(cfg):
 )
 def test_a_tile_is_no_larger_than_asked_for(images, heads, rows, keys, size):
     shape = tile_shape(images, heads, rows, keys, size=size)
-    assert all(1 <= tile <= whole for tile, whole in zip(shape, (images, heads, rows), strict=True))
+    assert all(
+        1 <= tile <= max(whole, 1) for tile, whole in zip(shape, (images, heads, rows), strict=True)
+    )
     logits = shape[0] * shape[1] * shape[2] * keys
     assert logits <= size or shape == (1, 1, 1)
     # Heads are only taken together when their rows are, and images when all heads are.
@@ -154,6 +183,7 @@ def test_the_choice(monkeypatch):
         ("flash", ValueError, "kernel: name is one of auto, eager, sdpa"),
         ({"limit": 3}, TypeError, "kernel has no option `limit`, did you mean `limit_mib`"),
         ({"limit_mib": 0}, ValueError, "limit_mib must be positive, not 0"),
+        (None, TypeError, "kernel is a name or a dict of options, not None"),
         ({"limit_mib": "3"}, TypeError, "limit_mib is of type float, not '3'"),
     ],
 )

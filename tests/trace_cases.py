@@ -1,9 +1,10 @@
-"""Traces every second case with dynamo and torch.export; prints those that equal eager mode."""
+"""Traces every second case in three ways; prints those that equal eager mode."""
 
 import sys
 
 import torch
 from layers import CASES, HEIGHT, WIDTH, Model, case_id, tokens
+from mmengine.analysis import get_model_complexity_info
 from torch import nn
 
 from mmplugins.grid import TokenGrid
@@ -28,4 +29,7 @@ if __name__ == "__main__":
         torch.testing.assert_close(compiled(x), expected)
         exported = torch.export.export(model, (x,)).module()
         torch.testing.assert_close(exported(x), expected)
+        # By a trace of TorchScript: how hosts count operations.
+        counted = get_model_complexity_info(model, inputs=(x,), show_table=False, show_arch=False)
+        assert counted["flops"] > 0
         print("traced", case_id(cfg))

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmplugins.bias.term import LogitBias
 from mmplugins.precision import full_precision
@@ -58,7 +59,9 @@ class PairwiseDistance(LogitBias):
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
-        bias = reduce(torch.add, (_Distances.apply(p, first, last) for p in self.points))
+        # A trace of TorchScript, by which hosts count operations, knows no `Function`.
+        distances = _distances if torch.jit.is_tracing() else _Distances.apply
+        bias = reduce(torch.add, (distances(p, first, last) for p in self.points))
         if isinstance(self.scale, Tensor) or self.scale != 1:
             bias = self.scale * bias
         if not self.prefix:
@@ -76,29 +79,36 @@ def _mirrored(point: Float[Tensor, "B h n p"]) -> Float[Tensor, "B h n p"]:
     return torch.cat([-2 * point[..., :-2], point[..., -2:].flip(-1)], -1)
 
 
-class _Distances(torch.autograd.Function):
-    """D[i, j], i from `first` to `last`; exactly zero where i = j.
+def _distances(
+    point: Float[Tensor, "B h HW p"], first: int, last: int
+) -> Float[Tensor, "B h n HW"]:
+    """D[i, j], i from `first` to `last`; exactly zero where i = j."""
+    with full_precision(point.device):  # kernels run under autocast
+        root = (_mirrored(point[:, :, first:last]) @ point.mT).clamp_(min=0).sqrt_()
+    index = torch.arange(first, last, device=point.device)
+    root[:, :, index - first, index] = 0
+    return root
 
-    Backwards, the gradient of the squared distances is G / 2D, and zero where D is. Autograd alone
-    would pass over as many values a dozen times more, and keep most of them.
+
+class _Distances(torch.autograd.Function):
+    """`_distances`, of which the gradient of a squared distance is G / 2D, and zero where D is.
+
+    Autograd alone would pass over as many values a dozen times more, and keep most of them.
     """
 
     @staticmethod
     def forward(ctx, point: Tensor, first: int, last: int) -> Tensor:
-        mirrored = _mirrored(point[:, :, first:last])
-        with full_precision(point.device):  # kernels run under autocast
-            root = (mirrored @ point.mT).clamp_(min=0).sqrt_()
-        index = torch.arange(first, last, device=point.device)
-        root[:, :, index - first, index] = 0
-        ctx.save_for_backward(point, mirrored, root)
+        root = _distances(point, first, last)
+        ctx.save_for_backward(point, root)
         ctx.rows = first, last
         return root
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
-        (point, mirrored, root), (first, last) = ctx.saved_tensors, ctx.rows
+        (point, root), (first, last) = ctx.saved_tensors, ctx.rows
         of_squares = (grad / root).nan_to_num_(0, 0, 0).div_(2)
         with full_precision(point.device):
-            of_points = of_squares.mT @ mirrored
+            of_points = of_squares.mT @ _mirrored(point[:, :, first:last])
             of_points[:, :, first:last] += _mirrored(of_squares @ point)
         return of_points, None, None

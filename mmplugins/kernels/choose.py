@@ -26,21 +26,28 @@ class KernelOptions:
     Attributes:
         name: eager as written, sdpa by torch's fused kernels with a dense bias, chunked by tiles,
             flex by FlexAttention, distance by Triton for SaPE2 alone; auto decides.
-        limit_mib: what the logits of a layer may take, in single precision and MiB, before auto
-            turns to a kernel that never holds all of them.
+        limit_mib: what the logits of a layer may take, in MiB of single precision, before auto
+            turns to a kernel that never holds all of them; and the logits of a tile of chunked. On
+            a CPU auto is chunked at any size, as it is the fastest, with tiles of 2 to 4 MiB or
+            the limit if that is less. Within torch.compile it is dense at any size on a CPU, and
+            on a GPU where neither flex nor distance serves.
     """
 
     name: KernelName = "auto"
     limit_mib: float = 64.0
 
     @classmethod
-    def of(cls, cfg: KernelCfg) -> "KernelOptions":
+    def of(cls, cfg: "KernelCfg | KernelOptions") -> "KernelOptions":
         """From a config: a name, or a dict of options.
 
         Raises:
-            TypeError: an option that does not exist.
+            TypeError: an option that does not exist, or neither a name nor options.
             ValueError: an unknown name, or no room at all.
         """
+        if isinstance(cfg, cls):
+            return cfg
+        if not isinstance(cfg, str | Mapping):
+            raise TypeError(f"kernel is a name or a dict of options, not {cfg!r}")
         options = {"name": cfg} if isinstance(cfg, str) else dict(cfg)
         check_options(cls, options, name="kernel")
         if not options.get("limit_mib", 1) > 0:
@@ -49,7 +56,7 @@ class KernelOptions:
 
 
 def choose_kernel(
-    cfg: KernelCfg,
+    cfg: KernelCfg | KernelOptions,
     *,
     q: Tensor,
     bias: LogitBias | None,
@@ -66,6 +73,8 @@ def choose_kernel(
     name = options.name
     if name == "auto":
         name = _auto(options, q, bias, context, mask, dropout)
+    if name == "chunked" and torch.compiler.is_dynamo_compiling():
+        raise ValueError("kernel chunked is not for torch.compile: use kernel auto")
     if name in ("eager", "chunked"):
         run = eager if name == "eager" else partial(chunked, tile_mib=_tile_mib(options, q))
         return partial(run, context=context)
@@ -89,7 +98,7 @@ def _auto(
     if bias is None and context is None:
         return "sdpa"
     dense = "sdpa" if context is None else "eager"
-    compiling = torch.compiler.is_compiling()
+    compiling = torch.compiler.is_compiling() or torch.jit.is_tracing()
     if q.device.type == "cpu":
         # Tiles that remain in the cache are faster than any dense bias; to a compiler, each would
         # be operations of its own.

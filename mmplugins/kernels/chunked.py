@@ -1,7 +1,8 @@
 """Attention by tiles of the logits: made, used and dropped, and in the backward pass made again.
 
 A tile is some rows of some heads of some images. Beyond q, k, v and the tensors that bias and
-context are made of, nothing is kept but the output. With p the probabilities of a tile, m what
+context are made of, nothing is kept but the output (and a bias that all images share, where a tile
+can hold it whole). With p the probabilities of a tile, m what
 dropout multiplies them by, c the context and G the gradient of the output:
     dP = m (G v^T + dc/dp),   dS = p (dP - sum_j p dP),   the sum being that of G and the output,
     dq = s dS k,   dk = s dS^T q,   dv = (m p)^T G,   and dS is the gradient of the bias's rows.
@@ -18,7 +19,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from mmplugins.bias import Context, DenseBias, LogitBias
+from mmplugins.bias import Context, DenseBias, LogitBias, Term
+from mmplugins.precision import as_autocast, without_autocast
 
 
 def chunked(
@@ -42,19 +44,20 @@ def chunked(
         mask: True where a query may read a key.
         dropout: probability to drop an attention weight.
         context: added to the output; linear in the probabilities.
-        tile_mib: size of a tile in single precision. On a CPU, one of four remains in the cache.
+        tile_mib: what the logits of a tile take in single precision, in MiB; a tile takes some
+            times as much. Those of 2 to 4 remain in the cache of a CPU.
+
+    It has first derivatives, by torch's autograd: no second ones, and none by torch.func.
     """
-    device = q.device.type
-    if torch.is_autocast_enabled(device):
-        q, k, v = (t.to(torch.get_autocast_dtype(device)) for t in (q, k, v))
+    q, k, v = as_autocast(q, k, v)
     seed = int(torch.randint(2**62, ())) if dropout else 0
     shape = tile_shape(*q.shape[:3], k.shape[2], size=int(tile_mib * 2**18))
-    if bias is not None and shape[1:] == q.shape[1:3] and _is_shared(bias, len(q)):
-        bias = DenseBias(bias.dense())  # once, not for each tile
-    work = _Work(bias, context, mask, dropout, seed, shape)
-    tensors = [t for term in (bias, context) if term is not None for t in term.tensors]
-    with torch.autocast(device, enabled=False):
-        return _Chunked.apply(work, q, k, v, *tensors)
+    with without_autocast(q.device):
+        if bias is not None and shape[1:] == q.shape[1:3] and _is_shared(bias, len(q)):
+            bias = DenseBias(bias.dense())  # once, not for each tile
+        terms = [term for term in (bias, context) if term is not None]
+        work = _Work(_recipe(bias), _recipe(context), mask, dropout, seed, shape)
+        return _Chunked.apply(work, q, k, v, *(t for term in terms for t in term.tensors))
 
 
 def tile_shape(images: int, heads: int, rows: int, keys: int, *, size: int) -> tuple[int, int, int]:
@@ -64,7 +67,7 @@ def tile_shape(images: int, heads: int, rows: int, keys: int, *, size: int) -> t
     ((4, 6, 196), (1, 1, 272))
     """
     shape = []
-    for count in (rows, heads, images):
+    for count in (rows, heads, max(images, 1)):  # a batch may be empty
         most = min(max(size // keys, 1), count)
         shape.insert(0, -(-count // -(-count // most)))  # tiles of one size
         keys *= shape[0]
@@ -73,6 +76,11 @@ def tile_shape(images: int, heads: int, rows: int, keys: int, *, size: int) -> t
 
 def _is_shared(bias: LogitBias, images: int) -> bool:
     return images > 1 and all(len(tensor) == 1 for tensor in bias.tensors)
+
+
+def _recipe(term: Term | None) -> Term | None:
+    """The function alone: its tensors are autograd's to keep, and checkpointing's to drop."""
+    return None if term is None else term.of([t.detach().to("meta") for t in term.tensors])
 
 
 class _Tile(NamedTuple):
@@ -139,7 +147,9 @@ class _Work(NamedTuple):
         if not self.dropout:
             return lambda probs: None
         keep, generator = 1 - self.dropout, torch.Generator(device).manual_seed(self.seed)
-        return lambda probs: torch.empty_like(probs).bernoulli_(keep, generator=generator) / keep
+        return lambda probs: (
+            torch.empty_like(probs).bernoulli_(keep, generator=generator).div_(keep or 1)
+        )
 
 
 class _Chunked(torch.autograd.Function):
@@ -166,13 +176,20 @@ class _Chunked(torch.autograd.Function):
         work, (q, k, v, out, *tensors) = ctx.work, ctx.saved_tensors
         precise, scale = torch.promote_types(q.dtype, torch.float32), q.shape[-1] ** -0.5
         found = [torch.zeros_like(t, dtype=precise) for t in (q, k, v)]
-        learned = [torch.zeros_like(t) if t.requires_grad else None for t in tensors]
+        needed = ctx.needs_input_grad[4:]
+        learned = [
+            torch.zeros_like(t, dtype=torch.promote_types(t.dtype, precise)) if need else None
+            for t, need in zip(tensors, needed, strict=True)
+        ]
         space = work.space(q, k)
-        balance, factors = (grad * out).sum(-1, keepdim=True, dtype=precise), work.factors(q.device)
+        balance, factors = (grad.to(precise) * out).sum(-1, keepdim=True), work.factors(q.device)
         for tile in work.tiles(q):
             start, stop = tile.rows.start, tile.rows.stop
             of_out, (dq, dk, dv) = tile.rows_of(grad), (tile.of(t) for t in found)
-            parts = [tile.of(t).detach().requires_grad_(t.requires_grad) for t in tensors]
+            parts = [
+                tile.of(t).detach().requires_grad_(need)
+                for t, need in zip(tensors, needed, strict=True)
+            ]
             sums = [None if total is None else tile.of(total) for total in learned]
             with torch.enable_grad():
                 bias, context = work.terms(parts)
@@ -194,7 +211,12 @@ class _Chunked(torch.autograd.Function):
             of_logits = of_logits.to(q.dtype)
             dq[:, :, tile.rows] += of_logits @ tile.of(k) * scale
             dk += of_logits.mT @ (tile.rows_of(q) * scale)
-        return None, *(t.to(q.dtype) for t in found), *learned
+        found += learned
+        inputs = q, k, v, *tensors
+        return None, *(
+            None if total is None else total.to(t.dtype)
+            for t, total in zip(inputs, found, strict=True)
+        )
 
 
 def _product(a: Tensor, b: Tensor, memory: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ def sdpa(
     mask: Bool[Tensor, "_ 1 _ N"] | None = None,
     dropout: float = 0.0,
 ) -> Float[Tensor, "B h N d"]:
-    """The bias is in the precision of q."""
+    """As `eager`, with the bias in the precision of q."""
     if bias is not None:
         dense = bias.dense().to(q.dtype)
         mask = dense if mask is None else dense.masked_fill(~mask, -torch.inf)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from mmplugins.attention import SelfAttention, Terms, attend, project
 from mmplugins.grid import TokenGrid
-from mmplugins.kernels import KernelCfg
+from mmplugins.kernels import KernelCfg, KernelOptions
 from mmplugins.models.trunk import run_blocks
 from mmplugins.position_encodings.base import Dims, PositionEncoding
 from mmplugins.position_encodings.builder import (
@@ -42,7 +42,7 @@ class EncoderSelfAttention(SelfAttention):
         proj_drop: float = 0.0,
     ):
         super().__init__()
-        self.kernel = kernel
+        self.kernel = KernelOptions.of(kernel)
         # As there, `dropout` serves both the attention and the residual branch.
         attn_drop, residual_drop = dropout or attn_drop, dropout
         self.attn = nn.MultiheadAttention(dims.embed_dims, dims.num_heads, attn_drop)
