@@ -1,6 +1,8 @@
 """The kernel that goes through attention tile by tile, and the choice among kernels."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -160,21 +162,32 @@ def test_under_autocast_it_is_as_precise_as_torch():
 
 def kernel(cfg="auto", **given):
     q = given.pop("q", torch.zeros(1, 1, 4, 2))
-    return choose_kernel(cfg, q=q, **{"bias": None, "context": None, "mask": None} | given)
+    given = dict(bias=None, context=None, mask=None, dropout=0.0) | given
+    return choose_kernel(cfg, q=q, **given)
 
 
-def test_the_choice(monkeypatch):
+def test_the_choice():
     bias = DenseBias(torch.zeros(1, 1, 4, 4))
-    assert kernel(dropout=0.0).__name__ == "sdpa"
-    assert kernel(dropout=0.0, bias=bias).func is chunked
-    assert kernel("sdpa", dropout=0.0, bias=bias).__name__ == "sdpa"
-    assert kernel("eager", dropout=0.0, bias=bias).func is eager
-    elsewhere = torch.zeros(1, 1, 4, 2, device="meta")  # as on a GPU: dense up to the limit
-    assert kernel(dropout=0.0, bias=bias, q=elsewhere).__name__ == "sdpa"
-    small = {"limit_mib": 4 * 15 / 2**20}
-    assert kernel(small, dropout=0.0, bias=bias, q=elsewhere).func is chunked
-    exact = {"limit_mib": 4 * 16 / 2**20}
-    assert kernel(exact, dropout=0.0, bias=bias, q=elsewhere).__name__ == "sdpa"
+    assert kernel().__name__ == "sdpa"
+    assert kernel("sdpa", bias=bias).__name__ == "sdpa"
+    assert kernel(bias=bias).func is kernel("eager", bias=bias).func is eager
+    with torch.no_grad():
+        assert kernel(bias=bias).__name__ == "sdpa"
+    assert kernel("chunked", bias=bias).func is chunked
+    for device in ("cpu", "meta"):  # the other as on a GPU
+        q = torch.zeros(1, 1, 4, 2, device=device)
+        small, exact = ({"limit_mib": 4 * logits / 2**20} for logits in (15, 16))
+        assert kernel(small, bias=bias, q=q).func is chunked
+        assert kernel(exact, bias=bias, q=q) != kernel(small, bias=bias, q=q)
+        assert kernel(small, bias=bias, q=q).keywords["tile_mib"] == small["limit_mib"]
+
+
+def test_nothing_slow_is_imported_with_the_package():
+    code = (
+        "import sys, mmplugins.kernels; print(sorted({'triton', 'torch._dynamo'} & {*sys.modules}))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(
@@ -184,7 +197,7 @@ def test_the_choice(monkeypatch):
         ({"limit": 3}, TypeError, "kernel has no option `limit`, did you mean `limit_mib`"),
         ({"limit_mib": 0}, ValueError, "limit_mib must be positive, not 0"),
         (None, TypeError, "kernel is a name or a dict of options, not None"),
-        ({"limit_mib": "3"}, TypeError, "limit_mib is of type float, not '3'"),
+        ({"limit_mib": "3"}, TypeError, r"limit_mib is of type float \| None, not '3'"),
     ],
 )
 def test_options_are_checked(cfg, error, message):

@@ -98,7 +98,8 @@ def sape2(encoding: SaPE2, *, height: int, width: int) -> Core:
     Raises:
         ValueError: options other than the paper's.
     """
-    if encoding.gate != "qk" or encoding.train_grid is not None or encoding.head_scale is not None:
+    plain = encoding.gate == "qk" and encoding.bias_scale == 1
+    if not plain or encoding.train_grid is not None or encoding.head_scale is not None:
         raise ValueError("SaPE2 has a straightforward form with the paper's options only")
 
     def core(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -121,7 +122,7 @@ def sape2(encoding: SaPE2, *, height: int, width: int) -> Core:
             vectors = vectors.reshape(batch, heads, tokens, -1)
             biases.append(torch.cdist(vectors, vectors))
         logits = q * q.shape[-1] ** -0.5 @ k.mT
-        logits = logits + (biases[0] + biases[1]) * encoding.bias_scale
+        logits += biases[0] + biases[1]
         return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
 
     return core

@@ -9,8 +9,6 @@ import torch
 
 from mmplugins.benchmark.memory import trim
 
-COLD = 1.0  # seconds: what is longer is not run once for nothing, to find its memory warm
-
 
 def seconds(step: Callable[[], object], device: str, *, repeats: int = 1) -> float:
     """Mean time of `repeats` steps, the device's work included."""
@@ -32,15 +30,13 @@ def seconds(step: Callable[[], object], device: str, *, repeats: int = 1) -> flo
 def turn(step: Callable[[], object], device: str, *, least: float) -> float:
     """Time of one of several steps that take turns: each begins with the same empty memory.
 
-    A short step is run once before it counts, and then repeated for `least` seconds.
+    It is run once before it counts, and then repeated for `least` seconds.
     """
     gc.collect()
     trim()
     gc.disable()
     try:
         first = seconds(step, device)
-        if first > COLD:
-            return first
         return seconds(step, device, repeats=max(math.ceil(least / first), 1))
     finally:
         gc.enable()

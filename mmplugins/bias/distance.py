@@ -107,8 +107,8 @@ class _Distances(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (point, root), (first, last) = ctx.saved_tensors, ctx.rows
-        of_squares = (grad / root).nan_to_num_(0, 0, 0).div_(2)
+        ratio = (grad / root).nan_to_num_(0, 0, 0)
         with full_precision(point.device):
-            of_points = of_squares.mT @ _mirrored(point[:, :, first:last])
-            of_points[:, :, first:last] += _mirrored(of_squares @ point)
-        return of_points, None, None
+            of_points = ratio.mT @ _mirrored(point[:, :, first:last])
+            of_points[:, :, first:last] += _mirrored(ratio @ point)
+        return of_points.div_(2), None, None

@@ -27,14 +27,14 @@ class KernelOptions:
         name: eager as written, sdpa by torch's fused kernels with a dense bias, chunked by tiles,
             flex by FlexAttention, distance by Triton for SaPE2 alone; auto decides.
         limit_mib: what the logits of a layer may take, in MiB of single precision, before auto
-            turns to a kernel that never holds all of them; and the logits of a tile of chunked. On
-            a CPU auto is chunked at any size, as it is the fastest, with tiles of 2 to 4 MiB or
-            the limit if that is less. Within torch.compile it is dense at any size on a CPU, and
-            on a GPU where neither flex nor distance serves.
+            turns to a kernel that never holds all of them; and, at most, those of a tile of
+            chunked. None is 32 on a CPU, about its cache: there dense is the faster below it, and
+            chunked above. On a GPU it is 256. Within torch.compile auto is dense at any size on a
+            CPU, and on a GPU where neither flex nor distance serves.
     """
 
     name: KernelName = "auto"
-    limit_mib: float = 64.0
+    limit_mib: float | None = None
 
     @classmethod
     def of(cls, cfg: "KernelCfg | KernelOptions") -> "KernelOptions":
@@ -50,7 +50,7 @@ class KernelOptions:
             raise TypeError(f"kernel is a name or a dict of options, not {cfg!r}")
         options = {"name": cfg} if isinstance(cfg, str) else dict(cfg)
         check_options(cls, options, name="kernel")
-        if not options.get("limit_mib", 1) > 0:
+        if options.get("limit_mib") is not None and not options["limit_mib"] > 0:
             raise ValueError(f"kernel: limit_mib must be positive, not {options['limit_mib']}")
         return cls(**options)
 
@@ -97,23 +97,28 @@ def _auto(
     """The fastest of those that keep to the limit."""
     if bias is None and context is None:
         return "sdpa"
-    dense = "sdpa" if context is None else "eager"
-    compiling = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if q.device.type == "cpu":
-        # Tiles that remain in the cache are faster than any dense bias; to a compiler, each would
-        # be operations of its own.
-        return dense if compiling else "chunked"
+    on_cpu = q.device.type == "cpu"
+    # With gradients of a bias, torch's own kernel for CPUs is no better than what is written.
+    dense = "eager" if context is not None or (on_cpu and torch.is_grad_enabled()) else "sdpa"
+    is_exporting = getattr(torch.compiler, "is_exporting", bool)  # not in torch 2.4
+    exporting = torch.jit.is_tracing() or is_exporting()
+    if exporting or (on_cpu and torch.compiler.is_compiling()):
+        return dense  # to a compiler, each tile would be operations of its own
     batch, heads, tokens, _ = q.shape
-    if 4 * batch * heads * tokens**2 <= options.limit_mib * 2**20:
+    if 4 * batch * heads * tokens**2 <= _limit_mib(options, q) * 2**20:
         return dense
     if context is None and flex.supports(q, bias, mask, dropout):
         return "flex"
     if context is None and distance.supports(q, bias, mask, dropout):
         return "distance"
-    return dense if compiling else "chunked"
+    return dense if torch.compiler.is_compiling() else "chunked"
+
+
+def _limit_mib(options: KernelOptions, q: Tensor) -> float:
+    return options.limit_mib or {"cpu": 32.0}.get(q.device.type, 256.0)
 
 
 def _tile_mib(options: KernelOptions, q: Tensor) -> float:
     """On a CPU what remains in its cache; but products of few rows at a time are slow."""
-    rows = 256 * 4 * q.shape[2] / 2**20
-    return min(max(2.0, rows), options.limit_mib) if q.device.type == "cpu" else options.limit_mib
+    most = _limit_mib(options, q)
+    return min(max(2.0, 256 * 4 * q.shape[2] / 2**20), most) if q.device.type == "cpu" else most

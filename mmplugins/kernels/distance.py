@@ -48,7 +48,6 @@ def supports(
     return shared > 0 and tile_side(q, bias, shared) is not None
 
 
-@torch.compiler.assume_constant_result
 def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a block of threads of `device` may take; 0 without Triton.
 
@@ -59,6 +58,10 @@ def shared_memory(device: torch.device) -> int:
     chip = torch.cuda.get_device_properties(device)
     least = 99 * 1024  # of all such GPUs, for a torch that does not tell
     return getattr(chip, "shared_memory_per_block_optin", least) if chip.major >= 8 else 0
+
+
+# What `torch.compiler.assume_constant_result` does, but for importing the compiler, for seconds.
+shared_memory._dynamo_marked_constant = True
 
 
 def padded(size: int) -> int | None:
