@@ -168,6 +168,16 @@ def test_every_cell_is_measured_or_says_why_not():
     assert [line for line in said if "left out" in line]
 
 
+def test_what_cannot_run_here_is_left_out():
+    """FlexAttention has no gradients on a CPU; RoPE turns pairs of pairs of channels."""
+    rows = cases.rows(["irpe-k", "rope-axial"], ["auto", "flex"], Shape(3, 4, 1, 2, 6))
+    cells = comparison.compare(Shape(3, 4, 1, 2, 6), rows, quick(rounds=1), lambda said: None)
+    notes = {(str(cell.row), cell.step): cell.note for cell in cells}
+    assert "not support backward" in notes["irpe-k (flex)", "forward + backward"]
+    assert "divisible by 4" in notes["rope-axial (auto)", "forward"]
+    assert not notes["irpe-k (auto)", "forward + backward"]
+
+
 def test_a_wrong_form_is_refused(monkeypatch):
     right = straightforward.FORMS["SaPE2"]
 
@@ -231,7 +241,7 @@ def test_the_peak_of_a_layer_is_what_was_foretold():
 def hand_made(seconds):
     """Cells of one step from {row: seconds}."""
     return [
-        Cell(row, step, times, 100 * i) if times else Cell(row, step, note="3 GB are too much")
+        Cell(row, step, times, 10**6 * i) if times else Cell(row, step, note="3 GB are too much")
         for i, (row, times) in enumerate(seconds.items(), 1)
         for step in STEPS
     ]
@@ -263,7 +273,7 @@ def test_records_and_their_table():
     assert (ours["memory_of_plain"], ours["memory_of_straightforward"]) == (2, 2 / 3)
     lines = results.markdown(records).splitlines()
     assert lines[0] == "### small: 4 x 5 patches, B 2, h 2, d 8"
-    assert "forward 2e+03 ms, 0.0001 MB" in lines[2]
+    assert "forward 2e+03 ms, 1 MB" in lines[2]
     assert lines[7] == (
         "| irpe-k | auto | 3.00 [2.50, 3.50] | 2.00 | 3.00 [2.50, 3.50] | 2.00 "
         "| 0.50 [0.38, 0.50] | 0.67 |"
@@ -302,8 +312,15 @@ def test_the_command_writes_whole_files_and_resumes(tmp_path, capsys):
     assert {row["shape"] for row in after["rows"]} == set(shapes[1:])
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".md", ".png"}
 
+    Path(f"{out}.png").unlink()  # as if the run had ended before it
+    main(CONFIGS, ["layers", "--resume", *shapes, *options, str(out)])
+    assert Path(f"{out}.png").exists()
+
     with pytest.raises(SystemExit, match="measured otherwise"):
         main(CONFIGS, ["layers", "--resume", "--kernels", "eager", *shapes, *options, str(out)])
+    Path(f"{out}.json").write_text("{}")
+    with pytest.raises(SystemExit, match="is no result of this tool"):
+        main(CONFIGS, ["layers", "--resume", *shapes, *options, str(out)])
 
 
 @pytest.mark.parametrize(
@@ -312,6 +329,9 @@ def test_the_command_writes_whole_files_and_resumes(tmp_path, capsys):
         ("layers --shapes detr-dc6", "shape `detr-dc6`"),
         ("layers --encodings peg", "no attention encoding `peg`"),
         ("layers --rounds 0", "at least one"),
+        ("layers --threads -1", "--threads -1: must be positive"),
+        ("layers --memory 0", "--memory 0.0: must be positive"),
+        ("pipelines --scale 0", "--scale 0.0: must be positive"),
         ("layers --kernels fastest", "invalid choice"),
         ("pipelines --out nowhere/at/all", "a folder that is there"),
         ("pipelines --encodings peg sepa2", "--encodings sepa2: there is no"),

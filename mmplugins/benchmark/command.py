@@ -20,7 +20,7 @@ from mmplugins.disk import write
 from mmplugins.engine.inputs import InputError
 from mmplugins.engine.launch import plain_errors
 
-EPILOG = """
+EPILOG = """examples:
   python tools/benchmark.py layers --rounds 7                  every encoding at every shape
   python tools/benchmark.py layers --shapes detr --encodings irpe-k sape2 --kernels auto eager
   python tools/benchmark.py layers --device cuda --dtype bfloat16 --shapes vit-1024
@@ -63,6 +63,10 @@ def main(configs: Path, argv: Sequence[str] | None = None) -> None:
             raise InputError(f"--out {args.out}: a name in a folder that is there")
         if args.rounds < 1:
             raise InputError(f"--rounds {args.rounds}: at least one")
+        for name in ("threads", "memory", "batch_size", "scale"):
+            value = getattr(args, name, None)
+            if value is not None and not value > 0:
+                raise InputError(f"--{name.replace('_', '-')} {value}: must be positive")
         if args.threads:
             torch.set_num_threads(args.threads)
         MMLogger.get_instance("benchmark", log_level="WARNING")
@@ -75,7 +79,7 @@ def parser() -> argparse.ArgumentParser:
         description=main.__doc__.partition("\n")[0], epilog=EPILOG, formatter_class=_AsWritten
     )
     parts = result.add_subparsers(required=True, metavar="layers | pipelines")
-    layers = parts.add_parser("layers", description=LAYERS, formatter_class=_AsWritten)
+    layers = parts.add_parser("layers", help="one attention layer", description=LAYERS, formatter_class=_AsWritten)
     add = layers.add_argument
     add("--shapes", nargs="+", default=list(cases.SHAPES), metavar="SHAPE", help="[all]")
     add(
@@ -87,12 +91,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--kernels", nargs="+", choices=cases.KERNELS, default=["auto"], help="[auto]")
     add("--dtype", choices=DTYPES, default="float32", help="of q, k, v [%(default)s]")
-    add("--memory", type=float, metavar="GB", help="a step may take [most of what is free]")
+    add("--memory", type=float, metavar="GB", help="leave out steps that take more [most of what is free]")
     add("--resume", action="store_true", help="keep the shapes that OUT.json has, else begin anew")
     _add_shared(layers, rounds=5, out="benchmark-layers")
     layers.set_defaults(run=measure_layers)
 
-    whole = parts.add_parser("pipelines", description=PIPELINES, formatter_class=_AsWritten)
+    whole = parts.add_parser("pipelines", help="whole steps", description=PIPELINES, formatter_class=_AsWritten)
     add = whole.add_argument
     names = list(pipelines.PIPELINES)
     add("--pipelines", nargs="+", choices=names, default=names, help="[all]")
@@ -126,6 +130,11 @@ def measure_layers(args: argparse.Namespace, _: Path) -> None:
     )
     facts = _facts(args, unlike=("shapes", "resume"))
     rows = _measured(args.out, facts) if args.resume else []
+
+    def publish() -> None:
+        _write(args.out, facts, rows, results.markdown(rows))
+        plot.save(plot.draw(rows), Path(f"{args.out}.png"))
+
     for name, shape in shapes.items():
         if any(row["shape"] == name for row in rows):
             _say(f"{name}: was measured")
@@ -135,8 +144,8 @@ def measure_layers(args: argparse.Namespace, _: Path) -> None:
         except Disagreement as error:
             raise InputError(f"{name}: {error}; nothing of this shape is written") from None
         rows += results.records(name, shape, cells)
-        _write(args.out, facts, rows, results.markdown(rows))
-        plot.save(plot.draw(rows), Path(f"{args.out}.png"))
+        publish()
+    publish()  # an earlier run may have ended between its files
     print(f"\n{results.markdown(rows)}\n\n{args.out}.json, .md, .png")
 
 
@@ -171,7 +180,7 @@ def _check_configs(encoding: str, names: Sequence[str], configs: Path) -> None:
 
 def _add_shared(part: argparse.ArgumentParser, *, rounds: int, out: str) -> None:
     add = part.add_argument
-    add("--rounds", type=int, default=rounds, metavar="N", help="that count [%(default)s]")
+    add("--rounds", type=int, default=rounds, metavar="N", help="rounds that count, after one to warm up [%(default)s]")
     add("--device", choices=["cpu", "cuda"], default="cpu", help="[%(default)s]")
     add("--threads", type=int, metavar="N", help="on the CPU [as many as torch takes]")
     add("--out", type=Path, default=Path(out), help="files without their suffix [%(default)s]")
@@ -196,7 +205,11 @@ def _measured(out: Path, facts: dict) -> list[dict]:
     file = Path(f"{out}.json")
     if not file.exists():
         return []
-    there = json.loads(file.read_text())
+    try:
+        there = json.loads(file.read_text())
+        there["facts"], there["rows"]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"--resume: {file} is no result of this tool") from None
     if there["facts"] != facts:
         raise InputError(f"--resume: {file} was measured otherwise: {there['facts']}")
     return there["rows"]

@@ -84,8 +84,14 @@ def _check(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> N
     first: dict[str, tuple[Row, dict[str, Tensor]]] = {}
     for row in dict.fromkeys(cell.row for cell in cells):
         # Whatever precision is timed, in half of it forms would differ by rounding alone.
-        layer = Layer(shape, row, device=setting.device)
         mine = [cell for cell in cells if cell.row == row]
+        try:
+            layer = Layer(shape, row, device=setting.device)
+        except ValueError as error:  # heads that an encoding cannot serve
+            for cell in mine:
+                cell.note = str(error)
+            say(f"{row}: left out, {error}")
+            continue
         for cell in mine:
             cell.note = _obstacle(partial(STEPS[cell.step], layer), setting)
             if cell.note:
@@ -107,7 +113,7 @@ def _obstacle(step: Callable[[], object], setting: Setting) -> str:
     """Why a step cannot be run; nothing if it can."""
     try:
         foretold = foretold_bytes(step)
-    except ValueError as error:  # a kernel that does not serve this encoding
+    except (ValueError, NotImplementedError) as error:  # a kernel that does not serve this
         return str(error)
     free = setting.memory or SHARE * (free_bytes(setting.device) or float("inf"))
     if foretold is None or foretold <= free:
@@ -132,7 +138,7 @@ def _count(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> N
                 peaks = None
     for i, cell in enumerate(cells):
         if peaks is None:
-            cell.note = "was ended by the system, for want of memory it seems"
+            cell.note = "its process died: most often for want of memory"
         else:
             cell.peak_bytes = peaks[i]
         say(f"{cell}: {cell.note or f'{cell.peak_bytes / 1e6:.1f} MB'}")

@@ -70,6 +70,8 @@ def foretold_bytes(step: Callable[[], object]) -> int | None:
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), _Living() as living:
             step()
+    except NotImplementedError:  # which says what cannot run at all
+        raise
     except RuntimeError:
         return None
     return living.peak

@@ -8,6 +8,7 @@ from mmplugins.benchmark.comparison import Cell
 from mmplugins.benchmark.layers import STEPS
 
 BACKWARD = "forward + backward"
+LEAST = 1e6  # bytes: of fewer, pages that nobody asked for are too large a part
 
 
 def time_ratio(mine: Sequence[float], others: Sequence[float]) -> dict[str, float]:
@@ -39,7 +40,7 @@ def records(name: str, shape: Shape, cells: Sequence[Cell]) -> list[dict]:
         for what, row in others.items():
             other = by_name.get((row, cell.step))
             timed = other and other.seconds and cell.seconds
-            counted = other and other.peak_bytes and cell.peak_bytes
+            counted = other and cell.peak_bytes and (other.peak_bytes or 0) >= LEAST
             record[f"time_of_{what}"] = time_ratio(cell.seconds, other.seconds) if timed else None
             record[f"memory_of_{what}"] = cell.peak_bytes / other.peak_bytes if counted else None
         found.append(record)

@@ -114,9 +114,10 @@ def distance(
     if not isinstance(scale, Tensor):
         scale = torch.full((heads,), float(scale), device=q.device)
     scale = scale.flatten().float().expand(heads)
-    k, v = k.to(q.dtype), v.to(q.dtype)
     side = tile_side(q, bias, shared)
-    return _attend(q, k, v, *bias.vectors, scale, mask, bias.prefix, side)[0]
+    k, values = k.to(q.dtype), v.to(q.dtype)
+    out, _ = _attend(q, k, values, *bias.vectors, scale, mask, bias.prefix, side)
+    return out.to(v.dtype)
 
 
 @torch.library.custom_op("mmplugins::distance_attention", mutates_args=())
