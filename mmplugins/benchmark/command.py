@@ -79,7 +79,9 @@ def parser() -> argparse.ArgumentParser:
         description=main.__doc__.partition("\n")[0], epilog=EPILOG, formatter_class=_AsWritten
     )
     parts = result.add_subparsers(required=True, metavar="layers | pipelines")
-    layers = parts.add_parser("layers", help="one attention layer", description=LAYERS, formatter_class=_AsWritten)
+    layers = parts.add_parser(
+        "layers", help="one attention layer", description=LAYERS, formatter_class=_AsWritten
+    )
     add = layers.add_argument
     add("--shapes", nargs="+", default=list(cases.SHAPES), metavar="SHAPE", help="[all]")
     add(
@@ -91,12 +93,19 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--kernels", nargs="+", choices=cases.KERNELS, default=["auto"], help="[auto]")
     add("--dtype", choices=DTYPES, default="float32", help="of q, k, v [%(default)s]")
-    add("--memory", type=float, metavar="GB", help="leave out steps that take more [most of what is free]")
+    add(
+        "--memory",
+        type=float,
+        metavar="GB",
+        help="leave out steps that take more [most of what is free]",
+    )
     add("--resume", action="store_true", help="keep the shapes that OUT.json has, else begin anew")
     _add_shared(layers, rounds=5, out="benchmark-layers")
     layers.set_defaults(run=measure_layers)
 
-    whole = parts.add_parser("pipelines", help="whole steps", description=PIPELINES, formatter_class=_AsWritten)
+    whole = parts.add_parser(
+        "pipelines", help="whole steps", description=PIPELINES, formatter_class=_AsWritten
+    )
     add = whole.add_argument
     names = list(pipelines.PIPELINES)
     add("--pipelines", nargs="+", choices=names, default=names, help="[all]")
@@ -180,7 +189,13 @@ def _check_configs(encoding: str, names: Sequence[str], configs: Path) -> None:
 
 def _add_shared(part: argparse.ArgumentParser, *, rounds: int, out: str) -> None:
     add = part.add_argument
-    add("--rounds", type=int, default=rounds, metavar="N", help="rounds that count, after one to warm up [%(default)s]")
+    add(
+        "--rounds",
+        type=int,
+        default=rounds,
+        metavar="N",
+        help="rounds that count, after one to warm up [%(default)s]",
+    )
     add("--device", choices=["cpu", "cuda"], default="cpu", help="[%(default)s]")
     add("--threads", type=int, metavar="N", help="on the CPU [as many as torch takes]")
     add("--out", type=Path, default=Path(out), help="files without their suffix [%(default)s]")
