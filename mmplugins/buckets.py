@@ -120,7 +120,11 @@ class Buckets:
 
     def _pairs(self, start: int, stop: int) -> Int[Tensor, "n N"]:
         before, first, last = self.patches(start, stop)
-        seen = _seen_of(self.table[None], self.grid, first, last)[0]
+        if self.axes is None:
+            seen = _seen_of(self.table[None], self.grid, first, last)[0]
+        else:
+            rows, cols = self.seen(first, last)
+            seen = (rows[..., None] * self.axes.sizes[1] + cols[:, None]).flatten(1)
         if not self.prefix:
             return seen
         border = self.prefix, 0, before, 0

@@ -57,16 +57,20 @@ class PairwiseDistance(LogitBias):
         return other
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
+        """The sum of the scaled distances."""
+        return reduce(torch.add, self.parts(start, stop))
+
+    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
         """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
         # A trace of TorchScript, by which hosts count operations, knows no `Function`.
         distances = _distances if torch.jit.is_tracing() else _Distances.apply
-        bias = reduce(torch.add, (distances(p, first, last) for p in self.points))
+        parts = [distances(point, first, last) for point in self.points]
         if isinstance(self.scale, Tensor) or self.scale != 1:
-            bias = self.scale * bias
+            parts = [self.scale * part for part in parts]
         if not self.prefix:
-            return bias
-        return F.pad(bias, (self.prefix, 0, stop - start - (last - first), 0))
+            return parts
+        return [F.pad(part, (self.prefix, 0, stop - start - (last - first), 0)) for part in parts]
 
 
 def _point(z: Float[Tensor, "B h HW l"]) -> Float[Tensor, "B h HW l+2"]:
@@ -108,7 +112,11 @@ class _Distances(torch.autograd.Function):
     def backward(ctx, grad: Tensor) -> tuple[Tensor, None, None]:
         (point, root), (first, last) = ctx.saved_tensors, ctx.rows
         ratio = (grad / root).nan_to_num_(0, 0, 0)
-        with full_precision(point.device):
-            of_points = ratio.mT @ _mirrored(point[:, :, first:last])
-            of_points[:, :, first:last] += _mirrored(ratio @ point)
-        return of_points.div_(2), None, None
+        z, of_point = point[..., :-2], torch.zeros_like(point)  # nobody asks for that of the 1
+        of_z, of_square = of_point[..., :-2], of_point[..., -2]
+        with full_precision(point.device):  # sums apart: products are fast with no more columns
+            of_z -= ratio.mT @ z[:, :, first:last]
+            of_z[:, :, first:last] -= ratio @ z
+        of_square += ratio.sum(2) / 2
+        of_square[:, :, first:last] += ratio.sum(3) / 2
+        return of_point, None, None

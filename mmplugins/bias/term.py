@@ -36,6 +36,10 @@ class LogitBias(Term):
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """The bias of the queries `start` to `stop`, for kernels that go through them in chunks."""
 
+    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
+        """Summands of these rows, for kernels that add them up in memory of their own."""
+        return [self.rows(start, stop)]
+
     def dense(self) -> Float[Tensor, "B h N N"]:
         """The whole bias: the specification."""
         return self.rows(0, self.num_tokens)
@@ -106,7 +110,11 @@ class SumBias(LogitBias):
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """The sum of their rows."""
-        return reduce(torch.add, (bias.rows(start, stop) for bias in self.biases))
+        return reduce(torch.add, self.parts(start, stop))
+
+    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
+        """All of theirs."""
+        return [part for bias in self.biases for part in bias.parts(start, stop)]
 
 
 class SumContext(Context):

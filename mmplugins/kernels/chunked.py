@@ -126,11 +126,11 @@ class _Work(NamedTuple):
         return bias, None if self.context is None else self.context.of(tensors[count:])
 
     def probabilities(
-        self, tile: _Tile, q: Tensor, k: Tensor, bias: Tensor | None, space: Sequence[Tensor]
+        self, tile: _Tile, q: Tensor, k: Tensor, biases: list[Tensor], space: Sequence[Tensor]
     ) -> Tensor:
-        """Those of `eager`, of the tile's rows, with those of the bias, in memory of all tiles."""
+        """Those of `eager`, of the tile's rows, with those of biases, in memory of all tiles."""
         logits = _product(tile.rows_of(q) * q.shape[-1] ** -0.5, tile.of(k).mT, space[0])
-        if bias is not None:
+        for bias in biases:
             logits += bias.detach()
         if self.mask is not None:
             logits.masked_fill_(~tile.rows_of(self.mask), -torch.inf)
@@ -159,8 +159,8 @@ class _Chunked(torch.autograd.Function):
         for tile in work.tiles(q):
             start, stop = tile.rows.start, tile.rows.stop
             bias, context = work.terms([tile.of(tensor) for tensor in tensors])
-            rows = None if bias is None else bias.rows(start, stop)
-            probs = work.probabilities(tile, q, k, rows, space)
+            biases = [] if bias is None else bias.parts(start, stop)
+            probs = work.probabilities(tile, q, k, biases, space)
             kept = _times(probs, factors(probs)).to(v.dtype)
             of_out = tile.rows_of(out)
             of_out.copy_(kept @ tile.of(v))
@@ -193,8 +193,8 @@ class _Chunked(torch.autograd.Function):
             sums = [None if total is None else tile.of(total) for total in learned]
             with torch.enable_grad():
                 bias, context = work.terms(parts)
-                rows = None if bias is None else bias.rows(start, stop)
-            probs = work.probabilities(tile, q, k, rows, space)
+                biases = [] if bias is None else bias.parts(start, stop)
+            probs = work.probabilities(tile, q, k, biases, space)
             factor = factors(probs)
             kept = _times(probs, factor).to(v.dtype)
             dv += kept.mT @ of_out
@@ -203,11 +203,12 @@ class _Chunked(torch.autograd.Function):
                 kept.requires_grad_()
                 with torch.enable_grad():
                     read = context.rows(kept, start, stop)
-                of_probs += _add_gradients(read, of_out, [kept, *parts], [None, *sums])
+                of_probs += _add_gradients([read], of_out, [kept, *parts], [None, *sums])
             of_logits = _times(of_probs, factor)
             of_logits = of_logits.sub_(tile.rows_of(balance)).mul_(probs)
-            if rows is not None and rows.requires_grad:
-                _add_gradients(rows, of_logits, parts, sums)
+            learned_biases = [b for b in biases if b.requires_grad]
+            if learned_biases:
+                _add_gradients(learned_biases, of_logits, parts, sums)
             of_logits = of_logits.to(q.dtype)
             dq[:, :, tile.rows] += of_logits @ tile.of(k) * scale
             dk += of_logits.mT @ (tile.rows_of(q) * scale)
@@ -230,12 +231,12 @@ def _times(probs: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _add_gradients(
-    out: Tensor, grad: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor | None]
+    outs: Sequence[Tensor], grad: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor | None]
 ) -> Tensor | None:
     """Add to `sums` what flows to `parts` of them; gives what flows to the first."""
-    grad = grad.sum_to_size(out.shape).to(out.dtype)  # the bias may be the same for all images
+    grads = [grad.sum_to_size(out.shape).to(out.dtype) for out in outs]  # one for all images, too
     learned = [(part, total) for part, total in zip(parts, sums, strict=True) if part.requires_grad]
-    found = torch.autograd.grad(out, [part for part, _ in learned], grad, allow_unused=True)
+    found = torch.autograd.grad(outs, [part for part, _ in learned], grads, allow_unused=True)
     for (_, total), gradient in zip(learned, found, strict=True):
         if total is not None and gradient is not None:
             total += gradient
