@@ -5,6 +5,8 @@ import json
 import os
 import platform
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -146,12 +148,14 @@ def measure_layers(args: argparse.Namespace, _: Path) -> None:
 
     for name, shape in shapes.items():
         if any(row["shape"] == name for row in rows):
-            _say(f"{name}: was measured")
+            _say(name, "was measured")
             continue
         try:
-            cells = compare(shape, chosen[name], setting, lambda said, n=name: _say(f"{n}: {said}"))
+            cells = compare(shape, chosen[name], setting, partial(_say, name))
         except Disagreement as error:
             raise InputError(f"{name}: {error}; nothing of this shape is written") from None
+        except BrokenProcessPool:
+            raise InputError(f"{name}: its process died, most often for want of memory") from None
         rows += results.records(name, shape, cells)
         publish()
     publish()  # an earlier run may have ended between its files
@@ -172,7 +176,7 @@ def measure_pipelines(args: argparse.Namespace, configs: Path) -> None:
             rounds=args.rounds,
             scale=args.scale,
             device=args.device,
-            progress=lambda message, name=name: _say(f"{name}: {message}"),
+            progress=partial(_say, name),
         )
         rows += pipelines.to_rows(name, costs)
         _write(args.out, _facts(args), rows, pipelines.to_markdown(rows))
@@ -235,8 +239,8 @@ def _write(out: Path, facts: dict, rows: Sequence[dict], table: str) -> None:
     write(Path(f"{out}.md"), f"{table}\n".encode())
 
 
-def _say(message: str) -> None:
-    print(message, flush=True)
+def _say(name: str, message: str) -> None:
+    print(f"{name}: {message}", flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -8,6 +8,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -24,6 +25,7 @@ TOLERANCE = 1e-2
 SHARE = 0.9  # of the free memory that a step may take
 
 Say = Callable[[str], None]
+T = TypeVar("T")
 
 
 @dataclass
@@ -64,15 +66,37 @@ class Setting:
 def compare(shape: Shape, rows: Sequence[Row], setting: Setting, say: Say) -> list[Cell]:
     """Seconds and peak bytes of all `rows` at `shape`.
 
+    On a CPU times are taken in a process of their own, and each row's memory in another: what ran
+    before leaves memory behind that changes both.
+
+    Args:
+        shape: of the layers.
+        rows: what is measured.
+        setting: how.
+        say: told what was done; as other processes call it, it is pickled.
+
     Raises:
         Disagreement: two forms of an encoding are not the same function.
+        BrokenProcessPool: the process of the times died.
     """
     cells = [Cell(row, step) for row in rows for step in STEPS]
     _check(shape, cells, setting, say)
     for row in dict.fromkeys(cell.row for cell in _open(cells)):
         _count(shape, [cell for cell in _open(cells) if cell.row == row], setting, say)
-    _time(shape, _open(cells), setting, say)
+    timed = _alone(setting, time_rounds, shape, _open(cells), setting, say)
+    for cell, seconds in zip(_open(cells), timed, strict=True):
+        cell.seconds = seconds
     return cells
+
+
+def _alone(setting: Setting, work: Callable[..., T], *args: object) -> T:
+    if setting.device != "cpu":
+        return work(*args)
+    context = get_context("forkserver")  # which imports torch once for all, and runs nothing
+    context.set_forkserver_preload([__name__])
+    start = partial(ProcessPoolExecutor, 1, context, initializer=torch.set_num_threads)
+    with start(initargs=(setting.threads,)) as pool:
+        return pool.submit(work, *args).result()
 
 
 def _open(cells: Sequence[Cell]) -> list[Cell]:
@@ -122,20 +146,13 @@ def _obstacle(step: Callable[[], object], setting: Setting) -> str:
 
 
 def _count(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> None:
-    """Peak bytes of a row, on a CPU in a process of its own: what ran before would change them."""
+    """Peak bytes of a row."""
     if not can_count(setting.device):
         return
-    job = shape, cells[0].row, [cell.step for cell in cells], setting
-    if setting.device != "cpu":
-        peaks = count(*job)
-    else:
-        context = get_context("forkserver")  # which imports torch once for all, and runs nothing
-        context.set_forkserver_preload([__name__])
-        with ProcessPoolExecutor(1, context) as pool:
-            try:
-                peaks = pool.submit(count, *job).result()
-            except BrokenProcessPool:
-                peaks = None
+    try:
+        peaks = _alone(setting, count, shape, cells[0].row, [cell.step for cell in cells], setting)
+    except BrokenProcessPool:
+        peaks = None
     for i, cell in enumerate(cells):
         if peaks is None:
             cell.note = "its process died: most often for want of memory"
@@ -146,7 +163,6 @@ def _count(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> N
 
 def count(shape: Shape, row: Row, steps: Sequence[str], setting: Setting) -> list[int]:
     """Peak bytes of each of `steps`."""
-    torch.set_num_threads(setting.threads)
     peaks = []
     with own_pages():
         layer = Layer(shape, row, device=setting.device, dtype=setting.dtype)
@@ -157,7 +173,9 @@ def count(shape: Shape, row: Row, steps: Sequence[str], setting: Setting) -> lis
     return peaks
 
 
-def _time(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> None:
+def time_rounds(
+    shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say
+) -> list[list[float]]:
     """Rounds of all cells, in another order each, so that none always follows the same other."""
     device, dtype = setting.device, setting.dtype
     rows = dict.fromkeys(cell.row for cell in cells)
@@ -174,3 +192,4 @@ def _time(shape: Shape, cells: Sequence[Cell], setting: Setting, say: Say) -> No
                 step()
         what = f"round {number} of {setting.rounds}" if number else "warm up"
         say(f"{what}, {len(order)} steps: {time.perf_counter() - start:.1f} s")
+    return [cell.seconds for cell in cells]
