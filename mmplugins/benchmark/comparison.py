@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import TypeVar
 
 import torch
@@ -181,10 +181,13 @@ def time_rounds(
     rows = dict.fromkeys(cell.row for cell in cells)
     layers = {row: Layer(shape, row, device=device, dtype=dtype) for row in rows}
     order, shuffled = list(cells), random.Random(0)
+    parent = parent_process()
     for number in range(setting.rounds + 1):
         start = time.perf_counter()
         shuffled.shuffle(order)
         for cell in order:
+            if parent and not parent.is_alive():  # killed: nobody waits for times any more
+                raise SystemExit
             step = partial(STEPS[cell.step], layers[cell.row])
             if number:
                 cell.seconds.append(turn(step, device, least=setting.least))

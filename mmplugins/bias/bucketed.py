@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmplugins.bias.lookup import spread, spread_keys, sum_up
+from mmplugins.bias.lookup import is_by_lines, spread, spread_in, spread_keys, sum_up
 from mmplugins.bias.term import Context, LogitBias
 from mmplugins.buckets import Buckets
 
@@ -63,6 +63,14 @@ class BucketedContent(LogitBias):
         if not self.of_keys:
             return spread(self.lookup[:, :, start:stop], self.buckets, start, stop)
         return spread_keys(self.lookup, self.buckets, start, stop)
+
+    def rows_in(
+        self, out: Float[Tensor, "B h n N"], start: int, stop: int
+    ) -> Float[Tensor, "B h n N"]:
+        """Looked up there, where those are copies of whole lines."""
+        if self.of_keys or not is_by_lines(out, self.lookup, self.buckets):
+            return super().rows_in(out, start, stop)
+        return spread_in(out, self.lookup[:, :, start:stop], self.buckets, start, stop)
 
 
 class BucketedValues(Context):

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from mmplugins.buckets import Buckets
 from mmplugins.grid import is_known
@@ -31,6 +32,25 @@ def spread(
     other = lookup[..., buckets.count, None]  # of pairs with a prefix token
     seen = torch.cat([other[:, :, before:].expand(-1, -1, -1, buckets.prefix), seen], -1)
     return torch.cat([other[:, :, :before].expand(-1, -1, -1, seen.shape[-1]), seen], 2)
+
+
+def is_by_lines(
+    out: Float[Tensor, "B h n N"], lookup: Float[Tensor, "B h N K"], buckets: Buckets
+) -> bool:
+    """Whether `spread` copies whole lines that can lie in `out`."""
+    by_lookups = buckets.axes is not None and not _in_order(lookup)
+    return by_lookups and not buckets.prefix and lookup.dtype == out.dtype
+
+
+def spread_in(
+    out: Float[Tensor, "B h n N"],
+    lookup: Float[Tensor, "B h n K"],
+    buckets: Buckets,
+    start: int,
+    stop: int,
+) -> Float[Tensor, "B h n N"]:
+    """As `spread`, in `out`, where it `is_by_lines`."""
+    return _SpreadIn.apply(out, lookup, buckets, start, stop)
 
 
 def spread_keys(
@@ -70,13 +90,34 @@ def _expanded(index: Int[Tensor, "*n"], values: Float[Tensor, "B h *_"]) -> Tens
     return index.expand(*values.shape[:2], *[-1] * index.ndim)
 
 
+class _SpreadIn(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, out: Tensor, lookup: Tensor, *where: Buckets | int) -> Tensor:
+        buckets, start, stop = ctx.where = where
+        ctx.mark_dirty(out)
+        ctx.size = lookup.shape[3]
+        rows, cols = buckets.seen(start, stop)
+        values = lookup[..., : buckets.count].unflatten(-1, buckets.axes.sizes)
+        _spread_by_lookups(values, rows, cols, out=out.view(-1, cols.shape[1]))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, ...]:
+        return None, sum_up(grad, *ctx.where, size=ctx.size), None, None, None
+
+
 def _spread_by_lookups(
-    values: Float[Tensor, "B h n R C"], rows: Int[Tensor, "n H"], cols: Int[Tensor, "n W"]
+    values: Float[Tensor, "B h n R C"],
+    rows: Int[Tensor, "n H"],
+    cols: Int[Tensor, "n W"],
+    out: Float[Tensor, "BhnH W"] | None = None,
 ) -> Float[Tensor, "B h n HW"]:
     pairs, shape = rows.shape[1] * cols.shape[1], (*values.shape[:4], -1)
     index = cols[:, None].expand(shape)
-    along = values.gather(-1, index)  # [B, h, n, R, W]
-    return along.flatten(0, 3).index_select(0, _lines(rows, values)).view(*values.shape[:3], pairs)
+    along = values.gather(-1, index).flatten(0, 3)  # all lines [W] of B h n R
+    seen = torch.index_select(along, 0, _lines(rows, values), out=out)
+    return seen.view(*values.shape[:3], pairs)
 
 
 def _sum_by_lookups(

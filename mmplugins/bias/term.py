@@ -37,8 +37,15 @@ class LogitBias(Term):
         """The bias of the queries `start` to `stop`, for kernels that go through them in chunks."""
 
     def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
-        """Summands of these rows, for kernels that add them up in memory of their own."""
+        """Summands of these rows: to add them to something needs no memory for their sum."""
         return [self.rows(start, stop)]
+
+    def rows_in(
+        self, out: Float[Tensor, "B h n N"], start: int, stop: int
+    ) -> Float[Tensor, "B h n N"]:
+        """These rows of all images in memory that is there: whatever it holds is lost."""
+        first, *others = self.parts(start, stop)
+        return reduce(Tensor.add_, others, out.copy_(first))
 
     def dense(self) -> Float[Tensor, "B h N N"]:
         """The whole bias: the specification."""
@@ -115,6 +122,14 @@ class SumBias(LogitBias):
     def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
         """All of theirs."""
         return [part for bias in self.biases for part in bias.parts(start, stop)]
+
+    def rows_in(
+        self, out: Float[Tensor, "B h n N"], start: int, stop: int
+    ) -> Float[Tensor, "B h n N"]:
+        """The first bias's, and the others' parts on top."""
+        first, *others = self.biases
+        parts = (part for bias in others for part in bias.parts(start, stop))
+        return reduce(Tensor.add_, parts, first.rows_in(out, start, stop))
 
 
 class SumContext(Context):

@@ -126,12 +126,10 @@ class _Work(NamedTuple):
         return bias, None if self.context is None else self.context.of(tensors[count:])
 
     def probabilities(
-        self, tile: _Tile, q: Tensor, k: Tensor, biases: list[Tensor], space: Sequence[Tensor]
+        self, tile: _Tile, q: Tensor, k: Tensor, bias: Tensor, space: Sequence[Tensor]
     ) -> Tensor:
-        """Those of `eager`, of the tile's rows, with those of biases, in memory of all tiles."""
-        logits = _product(tile.rows_of(q) * q.shape[-1] ** -0.5, tile.of(k).mT, space[0])
-        for bias in biases:
-            logits += bias.detach()
+        """Those of `eager`, of the tile's rows, in memory of all tiles: that of the bias first."""
+        logits = _add_product(bias.detach(), tile.rows_of(q) * q.shape[-1] ** -0.5, tile.of(k).mT)
         if self.mask is not None:
             logits.masked_fill_(~tile.rows_of(self.mask), -torch.inf)
         return torch.softmax(logits, -1, out=space[1][: logits.numel()].view_as(logits))
@@ -159,8 +157,8 @@ class _Chunked(torch.autograd.Function):
         for tile in work.tiles(q):
             start, stop = tile.rows.start, tile.rows.stop
             bias, context = work.terms([tile.of(tensor) for tensor in tensors])
-            biases = [] if bias is None else bias.parts(start, stop)
-            probs = work.probabilities(tile, q, k, biases, space)
+            rows = _bias_in(space[0], bias, tile, q, k)
+            probs = work.probabilities(tile, q, k, rows, space)
             kept = _times(probs, factors(probs)).to(v.dtype)
             of_out = tile.rows_of(out)
             of_out.copy_(kept @ tile.of(v))
@@ -193,8 +191,8 @@ class _Chunked(torch.autograd.Function):
             sums = [None if total is None else tile.of(total) for total in learned]
             with torch.enable_grad():
                 bias, context = work.terms(parts)
-                biases = [] if bias is None else bias.parts(start, stop)
-            probs = work.probabilities(tile, q, k, biases, space)
+                rows = _bias_in(space[0], bias, tile, q, k)
+            probs = work.probabilities(tile, q, k, rows, space)
             factor = factors(probs)
             kept = _times(probs, factor).to(v.dtype)
             dv += kept.mT @ of_out
@@ -203,12 +201,11 @@ class _Chunked(torch.autograd.Function):
                 kept.requires_grad_()
                 with torch.enable_grad():
                     read = context.rows(kept, start, stop)
-                of_probs += _add_gradients([read], of_out, [kept, *parts], [None, *sums])
+                of_probs += _add_gradients(read, of_out, [kept, *parts], [None, *sums])
             of_logits = _times(of_probs, factor)
             of_logits = of_logits.sub_(tile.rows_of(balance)).mul_(probs)
-            learned_biases = [b for b in biases if b.requires_grad]
-            if learned_biases:
-                _add_gradients(learned_biases, of_logits, parts, sums)
+            if rows.requires_grad:
+                _add_gradients(rows, of_logits, parts, sums)
             of_logits = of_logits.to(q.dtype)
             dq[:, :, tile.rows] += of_logits @ tile.of(k) * scale
             dk += of_logits.mT @ (tile.rows_of(q) * scale)
@@ -220,10 +217,27 @@ class _Chunked(torch.autograd.Function):
         )
 
 
+def _bias_in(memory: Tensor, bias: LogitBias | None, tile: _Tile, q: Tensor, k: Tensor) -> Tensor:
+    """The tile's rows; zero without a bias."""
+    out = _part(memory, (*tile.rows_of(q).shape[:3], k.shape[2]))
+    return out.zero_() if bias is None else bias.rows_in(out, tile.rows.start, tile.rows.stop)
+
+
 def _product(a: Tensor, b: Tensor, memory: Tensor) -> Tensor:
-    shape = *a.shape[:-1], b.shape[-1]
-    out = memory[: prod(shape)].view(shape)
+    out = _part(memory, (*a.shape[:-1], b.shape[-1]))
     return torch.matmul(a, b, out=out) if a.dtype == out.dtype else out.copy_(a @ b)
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype != total.dtype:
+        return total.add_(a @ b)
+    total.flatten(0, 1).baddbmm_(a.flatten(0, 1), b.flatten(0, 1))
+    return total
+
+
+def _part(memory: Tensor, shape: Sequence[int]) -> Tensor:
+    """Of memory that knows no history: what is written into it now has one of its own."""
+    return memory[: prod(shape)].view(shape).detach()
 
 
 def _times(probs: Tensor, factor: Tensor | None) -> Tensor:
@@ -231,12 +245,11 @@ def _times(probs: Tensor, factor: Tensor | None) -> Tensor:
 
 
 def _add_gradients(
-    outs: Sequence[Tensor], grad: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor | None]
+    out: Tensor, grad: Tensor, parts: Sequence[Tensor], sums: Sequence[Tensor | None]
 ) -> Tensor | None:
     """Add to `sums` what flows to `parts` of them; gives what flows to the first."""
-    grads = [grad.sum_to_size(out.shape).to(out.dtype) for out in outs]  # one for all images, too
     learned = [(part, total) for part, total in zip(parts, sums, strict=True) if part.requires_grad]
-    found = torch.autograd.grad(outs, [part for part, _ in learned], grads, allow_unused=True)
+    found = torch.autograd.grad(out, [part for part, _ in learned], grad, allow_unused=True)
     for (_, total), gradient in zip(learned, found, strict=True):
         if total is not None and gradient is not None:
             total += gradient
