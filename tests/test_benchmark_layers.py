@@ -3,7 +3,9 @@
 import json
 import re
 import statistics
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -93,13 +95,12 @@ def test_plain_is_attention_without_encoding():
 
 @pytest.mark.parametrize("encoding", list(cases.ENCODINGS)[1:])
 def test_half_precision_runs_under_autocast_and_differs_by_rounding(encoding):
-    """Parameters remain in single precision."""
-    forms = ["eager", "chunked", *[STRAIGHTFORWARD] * (encoding == "irpe-k")]
-    eager, *others = (
-        Layer(SMALL, Row(encoding, form), dtype="bfloat16").forward_backward() for form in forms
-    )
-    for other in others:
-        assert check(Row(encoding, "chunked"), other, PLAIN, eager, tolerance=2e-2) < 2e-2
+    """Parameters remain in single precision. Who knows where SaPE2's authors would be in half?"""
+    forms = ["eager", "chunked", *[STRAIGHTFORWARD] * (encoding in FORMS and encoding != "sape2")]
+    rows = [Row(encoding, form) for form in forms]
+    eager, *others = (Layer(SMALL, row, dtype="bfloat16").forward_backward() for row in rows)
+    for row, other in zip(rows[1:], others, strict=True):
+        check(row, other, rows[0], eager, tolerance=2e-2)
         for name, result in other.items():
             assert (result.dtype == torch.float32) == ("." in name), name
 
@@ -182,6 +183,29 @@ def test_what_cannot_run_here_is_left_out():
     assert "not support backward" in notes["irpe-k (flex)", "forward + backward"]
     assert "divisible by 4" in notes["rope-axial (auto)", "forward"]
     assert not notes["irpe-k (auto)", "forward + backward"]
+
+
+@on_linux
+def test_no_process_outlives_who_asked_for_it(tmp_path):
+    file = tmp_path / "worker"
+    command = ["sh", "-c", f"echo $PPID > {file}.new; mv {file}.new {file}; exec sleep 20"]
+    code = (
+        "from subprocess import run; from mmplugins.benchmark.comparison import Setting, _alone; "
+        f"_alone(Setting(), run, {command})"
+    )
+    with subprocess.Popen([sys.executable, "-c", code]) as asks:
+        assert wait_for(file.exists)
+        worker = Path("/proc", file.read_text().strip())
+        assert worker.exists()
+        asks.kill()
+    assert wait_for(lambda: not worker.exists() or "zombie" in (worker / "status").read_text())
+
+
+def wait_for(condition, seconds=60):
+    end = time.monotonic() + seconds
+    while not (met := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return met
 
 
 def test_a_wrong_form_is_refused(monkeypatch):

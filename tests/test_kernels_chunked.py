@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import CASES, Model, case_id, tokens
 
-from mmplugins.bias import BucketedValues, DenseBias
+from mmplugins.bias import BucketedContent, BucketedValues, DenseBias, LogitBias
 from mmplugins.grid import TokenGrid
 from mmplugins.kernels import KernelOptions, choose_kernel, chunked, eager
 from mmplugins.kernels.chunked import tile_shape
@@ -93,13 +93,17 @@ def test_a_tile_is_no_larger_than_asked_for(images, heads, rows, keys, size):
     prefix=st.integers(0, 2),
     rows=st.integers(1, 24),
     masked=st.sampled_from(["none", "keys", "pairs"]),
-    flat=st.booleans(),
+    shared=st.tuples(*[st.booleans()] * 3),
+    turned=st.booleans(),
 )
-def test_equals_the_specification(batch, heads, height, width, prefix, rows, masked, flat):
-    """With a bias that is the same for all images, or not, and a term in the values."""
+def test_equals_the_specification(
+    batch, heads, height, width, prefix, rows, masked, shared, turned
+):
+    """With biases that are the same for all images or heads, or not, and a term in the values."""
     count = prefix + height * width
     q, k, v = (random(batch, heads, count, 4) for _ in range(3))
-    values = random(1 if flat else batch, heads, count, count)
+    values = random(1 if shared[0] else batch, heads, count, count)
+    lookup = random(1 if shared[1] else batch, 1 if shared[2] else heads, count, 26)
     grid = TokenGrid(height, width, prefix)
     table = random(heads, 26, 4)
     buckets = displacement_buckets(grid, "product", 1.0, "piecewise")
@@ -109,9 +113,11 @@ def test_equals_the_specification(batch, heads, height, width, prefix, rows, mas
         mask |= ~mask.any(-1, keepdim=True)
 
     def run(kernel, **options):
+        biases = [DenseBias(values), BucketedContent(lookup, buckets)]
+        bias = LogitBias.sum(biases[::-1] if turned else biases)
         context = BucketedValues(table, buckets)
-        out = kernel(q, k, v, bias=DenseBias(values), mask=mask, context=context, **options)
-        return [out, *torch.autograd.grad(out.sin().sum(), [q, k, v, values, table])]
+        out = kernel(q, k, v, bias=bias, mask=mask, context=context, **options)
+        return [out, *torch.autograd.grad(out.sin().sum(), [q, k, v, values, lookup, table])]
 
     tile = rows * count / 2**18
     for a, b in zip(run(chunked, tile_mib=tile), run(eager), strict=True):
@@ -180,6 +186,14 @@ def test_the_choice():
         assert kernel(small, bias=bias, q=q).func is chunked
         assert kernel(exact, bias=bias, q=q) != kernel(small, bias=bias, q=q)
         assert kernel(small, bias=bias, q=q).keywords["tile_mib"] == small["limit_mib"]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "mib"), [(4, 4.0), (2**11, 4.0), (2**12, 8.0), (2**15, 32.0), (2**16, 32.0)]
+)
+def test_tiles_on_a_cpu_have_four_mib_or_512_rows_up_to_the_limit(tokens, mib):
+    bias, q = DenseBias(torch.zeros(1, 1, 4, 4)), torch.zeros(1, 1, tokens, 1)
+    assert kernel("chunked", bias=bias, q=q).keywords["tile_mib"] == mib
 
 
 def test_nothing_slow_is_imported_with_the_package():

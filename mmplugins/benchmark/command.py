@@ -154,8 +154,11 @@ def measure_layers(args: argparse.Namespace, _: Path) -> None:
             cells = compare(shape, chosen[name], setting, partial(_say, name))
         except Disagreement as error:
             raise InputError(f"{name}: {error}; nothing of this shape is written") from None
-        except BrokenProcessPool:
-            raise InputError(f"{name}: its process died, most often for want of memory") from None
+        except BrokenProcessPool as error:
+            raise InputError(
+                f"{name}: the process that takes times died, most often for want of memory (see "
+                f"--memory); nothing of this shape is written"
+            ) from error
         rows += results.records(name, shape, cells)
         publish()
     publish()  # an earlier run may have ended between its files

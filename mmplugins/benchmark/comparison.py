@@ -2,13 +2,15 @@
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_all_start_methods, get_context, parent_process
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
 import torch
@@ -93,11 +95,23 @@ def compare(shape: Shape, rows: Sequence[Row], setting: Setting, say: Say) -> li
 def _alone(setting: Setting, work: Callable[..., T], *args: object) -> T:
     if setting.device != "cpu":
         return work(*args)
-    context = get_context("forkserver")  # which imports torch once for all, and runs nothing
+    # A fork server imports torch once for all, and runs nothing. Windows has none.
+    known = "forkserver" if "forkserver" in get_all_start_methods() else "spawn"
+    context = get_context(known)
     context.set_forkserver_preload([__name__])
-    start = partial(ProcessPoolExecutor, 1, context, initializer=torch.set_num_threads)
-    with start(initargs=(setting.threads,)) as pool:
+    with ProcessPoolExecutor(1, context, _begin, (setting.threads,)) as pool:
         return pool.submit(work, *args).result()
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    """Else a process whose parent was killed works on, and then waits for ever."""
+    parent.join()
+    os._exit(1)
 
 
 def _open(cells: Sequence[Cell]) -> list[Cell]:
@@ -182,13 +196,10 @@ def time_rounds(
     rows = dict.fromkeys(cell.row for cell in cells)
     layers = {row: Layer(shape, row, device=device, dtype=dtype) for row in rows}
     order, shuffled = list(cells), random.Random(0)
-    parent = parent_process()
     for number in range(setting.rounds + 1):
         start = time.perf_counter()
         shuffled.shuffle(order)
         for cell in order:
-            if parent and not parent.is_alive():  # killed: nobody waits for times any more
-                os._exit(1)
             step = partial(STEPS[cell.step], layers[cell.row])
             if number:
                 cell.seconds.append(turn(step, device, least=setting.least))

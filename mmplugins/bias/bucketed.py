@@ -67,7 +67,7 @@ class BucketedContent(LogitBias):
     def rows_in(
         self, out: Float[Tensor, "B h n N"], start: int, stop: int
     ) -> Float[Tensor, "B h n N"]:
-        """Looked up there, where those are copies of whole lines."""
+        """Looked up in `out` itself, where a look-up copies whole lines."""
         if self.of_keys or not is_by_lines(out, self.lookup, self.buckets):
             return super().rows_in(out, start, stop)
         return spread_in(out, self.lookup[:, :, start:stop], self.buckets, start, stop)

@@ -1,6 +1,6 @@
 """Distances between vectors as a bias: that of SaPE2."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
 from functools import reduce
 
@@ -57,20 +57,28 @@ class PairwiseDistance(LogitBias):
         return other
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
-        """The sum of the scaled distances."""
-        return reduce(torch.add, self.parts(start, stop))
-
-    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
         """By one product for each of `vectors`."""
         first, last = max(start - self.prefix, 0), max(stop - self.prefix, 0)
+        bias = reduce(torch.add, self._distances(first, last))
+        if self._is_scaled():
+            bias = self.scale * bias
+        if not self.prefix:
+            return bias
+        return F.pad(bias, (self.prefix, 0, stop - start - (last - first), 0))
+
+    def summands(self, start: int, stop: int) -> Iterator[Float[Tensor, "B h n N"]]:
+        """Each distance, where there is no more to be done with all of them."""
+        if self.prefix or self._is_scaled():
+            return super().summands(start, stop)
+        return self._distances(start, stop)
+
+    def _is_scaled(self) -> bool:
+        return isinstance(self.scale, Tensor) or self.scale != 1
+
+    def _distances(self, first: int, last: int) -> Iterator[Float[Tensor, "B h n HW"]]:
         # A trace of TorchScript, by which hosts count operations, knows no `Function`.
         distances = _distances if torch.jit.is_tracing() else _Distances.apply
-        parts = [distances(point, first, last) for point in self.points]
-        if isinstance(self.scale, Tensor) or self.scale != 1:
-            parts = [self.scale * part for part in parts]
-        if not self.prefix:
-            return parts
-        return [F.pad(part, (self.prefix, 0, stop - start - (last - first), 0)) for part in parts]
+        return (distances(point, first, last) for point in self.points)
 
 
 def _point(z: Float[Tensor, "B h HW l"]) -> Float[Tensor, "B h HW l+2"]:
@@ -114,7 +122,7 @@ class _Distances(torch.autograd.Function):
         ratio = (grad / root).nan_to_num_(0, 0, 0)
         z, of_point = point[..., :-2], torch.zeros_like(point)  # nobody asks for that of the 1
         of_z, of_square = of_point[..., :-2], of_point[..., -2]
-        with full_precision(point.device):  # sums apart: products are fast with no more columns
+        with full_precision(point.device):  # of z alone: two more columns make products slow
             of_z -= ratio.mT @ z[:, :, first:last]
             of_z[:, :, first:last] -= ratio @ z
         of_square += ratio.sum(2) / 2

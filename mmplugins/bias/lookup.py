@@ -35,11 +35,12 @@ def spread(
 
 
 def is_by_lines(
-    out: Float[Tensor, "B h n N"], lookup: Float[Tensor, "B h N K"], buckets: Buckets
+    out: Float[Tensor, "B h n N"], lookup: Float[Tensor, "_ _ N K"], buckets: Buckets
 ) -> bool:
     """Whether `spread` copies whole lines that can lie in `out`."""
     by_lookups = buckets.axes is not None and not _in_order(lookup)
-    return by_lookups and not buckets.prefix and lookup.dtype == out.dtype
+    alike = (lookup.dtype, lookup.shape[:2]) == (out.dtype, out.shape[:2])
+    return by_lookups and alike and not buckets.prefix
 
 
 def spread_in(
@@ -91,6 +92,8 @@ def _expanded(index: Int[Tensor, "*n"], values: Float[Tensor, "B h *_"]) -> Tens
 
 
 class _SpreadIn(torch.autograd.Function):
+    """Because autograd does not go through what is written by `out=`."""
+
     @staticmethod
     def forward(ctx, out: Tensor, lookup: Tensor, *where: Buckets | int) -> Tensor:
         buckets, start, stop = ctx.where = where

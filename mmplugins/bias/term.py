@@ -36,16 +36,19 @@ class LogitBias(Term):
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """The bias of the queries `start` to `stop`, for kernels that go through them in chunks."""
 
-    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
-        """Summands of these rows: to add them to something needs no memory for their sum."""
-        return [self.rows(start, stop)]
+    def summands(self, start: int, stop: int) -> Iterator[Float[Tensor, "B h n N"]]:
+        """Of these rows, at least one: to add them to something needs no memory for their sum."""
+        yield self.rows(start, stop)
 
     def rows_in(
         self, out: Float[Tensor, "B h n N"], start: int, stop: int
     ) -> Float[Tensor, "B h n N"]:
-        """These rows of all images in memory that is there: whatever it holds is lost."""
-        first, *others = self.parts(start, stop)
-        return reduce(Tensor.add_, others, out.copy_(first))
+        """`out` with these rows in place of what it held, the same for all images if shared.
+
+        What leads to the tensors of this bias is written into the history of `out`, which has none.
+        """
+        summands = self.summands(start, stop)
+        return reduce(Tensor.add_, summands, out.copy_(next(summands)))
 
     def dense(self) -> Float[Tensor, "B h N N"]:
         """The whole bias: the specification."""
@@ -117,19 +120,20 @@ class SumBias(LogitBias):
 
     def rows(self, start: int, stop: int) -> Float[Tensor, "B h n N"]:
         """The sum of their rows."""
-        return reduce(torch.add, self.parts(start, stop))
+        return reduce(torch.add, self.summands(start, stop))
 
-    def parts(self, start: int, stop: int) -> list[Float[Tensor, "B h n N"]]:
+    def summands(self, start: int, stop: int) -> Iterator[Float[Tensor, "B h n N"]]:
         """All of theirs."""
-        return [part for bias in self.biases for part in bias.parts(start, stop)]
+        for bias in self.biases:
+            yield from bias.summands(start, stop)
 
     def rows_in(
         self, out: Float[Tensor, "B h n N"], start: int, stop: int
     ) -> Float[Tensor, "B h n N"]:
-        """The first bias's, and the others' parts on top."""
+        """The first bias's, and the others' summands on top."""
         first, *others = self.biases
-        parts = (part for bias in others for part in bias.parts(start, stop))
-        return reduce(Tensor.add_, parts, first.rows_in(out, start, stop))
+        summands = SumBias(others).summands(start, stop)
+        return reduce(Tensor.add_, summands, first.rows_in(out, start, stop))
 
 
 class SumContext(Context):

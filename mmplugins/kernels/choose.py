@@ -119,6 +119,6 @@ def _limit_mib(options: KernelOptions, q: Tensor) -> float:
 
 
 def _tile_mib(options: KernelOptions, q: Tensor) -> float:
-    """On a CPU what remains in its cache; but products of few rows at a time are slow."""
+    """On a CPU what was fastest: less are more calls, more leaves the caches earlier."""
     most = _limit_mib(options, q)
     return min(max(4.0, 512 * 4 * q.shape[2] / 2**20), most) if q.device.type == "cpu" else most

@@ -45,7 +45,7 @@ def chunked(
         dropout: probability to drop an attention weight.
         context: added to the output; linear in the probabilities.
         tile_mib: what the logits of a tile take in single precision, in MiB; a tile takes some
-            times as much. Those of 2 to 4 remain in the cache of a CPU.
+            times as much.
 
     It has first derivatives, by torch's autograd: no second ones, and none by torch.func.
     """
@@ -126,13 +126,13 @@ class _Work(NamedTuple):
         return bias, None if self.context is None else self.context.of(tensors[count:])
 
     def probabilities(
-        self, tile: _Tile, q: Tensor, k: Tensor, bias: Tensor, space: Sequence[Tensor]
+        self, tile: _Tile, q: Tensor, k: Tensor, bias: Tensor, memory: Tensor
     ) -> Tensor:
-        """Those of `eager`, of the tile's rows, in memory of all tiles: that of the bias first."""
+        """Those of `eager`, of the tile's rows, in `memory`; logits take the place of `bias`."""
         logits = _add_product(bias.detach(), tile.rows_of(q) * q.shape[-1] ** -0.5, tile.of(k).mT)
         if self.mask is not None:
             logits.masked_fill_(~tile.rows_of(self.mask), -torch.inf)
-        return torch.softmax(logits, -1, out=space[1][: logits.numel()].view_as(logits))
+        return torch.softmax(logits, -1, out=_part(memory, logits.shape))
 
     def space(self, q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
         """Memory for two tiles: to ask the system for it tile by tile costs a tenth of the time."""
@@ -158,7 +158,7 @@ class _Chunked(torch.autograd.Function):
             start, stop = tile.rows.start, tile.rows.stop
             bias, context = work.terms([tile.of(tensor) for tensor in tensors])
             rows = _bias_in(space[0], bias, tile, q, k)
-            probs = work.probabilities(tile, q, k, rows, space)
+            probs = work.probabilities(tile, q, k, rows, space[1])
             kept = _times(probs, factors(probs)).to(v.dtype)
             of_out = tile.rows_of(out)
             of_out.copy_(kept @ tile.of(v))
@@ -192,7 +192,7 @@ class _Chunked(torch.autograd.Function):
             with torch.enable_grad():
                 bias, context = work.terms(parts)
                 rows = _bias_in(space[0], bias, tile, q, k)
-            probs = work.probabilities(tile, q, k, rows, space)
+            probs = work.probabilities(tile, q, k, rows, space[1])
             factor = factors(probs)
             kept = _times(probs, factor).to(v.dtype)
             dv += kept.mT @ of_out
@@ -231,12 +231,12 @@ def _product(a: Tensor, b: Tensor, memory: Tensor) -> Tensor:
 def _add_product(total: Tensor, a: Tensor, b: Tensor) -> Tensor:
     if a.dtype != total.dtype:
         return total.add_(a @ b)
-    total.flatten(0, 1).baddbmm_(a.flatten(0, 1), b.flatten(0, 1))
+    total.view(-1, *total.shape[2:]).baddbmm_(a.flatten(0, 1), b.flatten(0, 1))
     return total
 
 
 def _part(memory: Tensor, shape: Sequence[int]) -> Tensor:
-    """Of memory that knows no history: what is written into it now has one of its own."""
+    """Its beginning in this shape, detached: a tile's history does not hang on the last one's."""
     return memory[: prod(shape)].view(shape).detach()
 
 

@@ -22,8 +22,8 @@ def probabilities(
     """
     precise = torch.promote_types(q.dtype, torch.float32)
     logits = (q[:, :, rows] * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)).to(precise)
-    for part in [] if bias is None else bias.parts(*_range(rows, q.shape[2])):
-        logits += part
+    for summand in [] if bias is None else bias.summands(*_range(rows, q.shape[2])):
+        logits += summand
     if mask is not None:
         mask = mask if mask.shape[2] == 1 else mask[:, :, rows]
         logits.masked_fill_(~mask, -torch.inf)
