@@ -176,6 +176,8 @@ def test_the_choice():
     bias = DenseBias(torch.zeros(1, 1, 4, 4))
     assert kernel().__name__ == "sdpa"
     assert kernel("sdpa", bias=bias).__name__ == "sdpa"
+    assert kernel({"limit_mib": 15 * 4 / 2**20}, dropout=0.1).func is chunked
+    assert kernel(dropout=0.1).func is eager
     assert kernel(bias=bias).func is kernel("eager", bias=bias).func is eager
     with torch.no_grad():
         assert kernel(bias=bias).__name__ == "sdpa"

@@ -95,9 +95,9 @@ def _auto(
     dropout: float,
 ) -> KernelName:
     """The fastest of those that keep to the limit."""
-    if bias is None and context is None:
-        return "sdpa"
     on_cpu = q.device.type == "cpu"
+    if bias is None and context is None and not (on_cpu and dropout):  # which is not fused there
+        return "sdpa"
     # With gradients of a bias, torch's own kernel for CPUs is no better than what is written.
     dense = "eager" if context is not None or (on_cpu and torch.is_grad_enabled()) else "sdpa"
     is_exporting = getattr(torch.compiler, "is_exporting", bool)  # not in torch 2.4
