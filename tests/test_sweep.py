@@ -128,7 +128,7 @@ def test_a_signal_ends_the_jobs_too(sweeps, number):
     call = sweeps.start("--jobs", "2", SECONDS_OF_A_JOB="30")
     wait_for(lambda: len(sweeps.events("start")) == 2)
     os.kill(call.process.pid, number)
-    call.process.join(10)
+    call.process.join(60)  # longer than it is patient with jobs
     assert call.code == 128 + number
     for event in sweeps.events("start"):
         with pytest.raises(ProcessLookupError):
